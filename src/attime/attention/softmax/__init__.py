@@ -1,0 +1,3 @@
+"""Family softmax."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Family sparse."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Family ssm."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Family testtime."""
+
+__all__: list[str] = []
