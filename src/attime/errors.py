@@ -11,6 +11,4 @@ class MissingExtra(AttimeError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str, what: str) -> None:
-        super().__init__(
-            f"{what} needs the package {package}; install it with: pip install 'attime[{extra}]'"
-        )
+        super().__init__(f"{what} needs the package {package}; install it with: pip install 'attime[{extra}]'")

@@ -52,9 +52,7 @@ def cases(room: str) -> list[Any]:
 
 def _listed(module: ModuleType) -> list[type[Part]]:
     named = [getattr(module, name) for name in getattr(module, "__all__", ())]
-    return [
-        each for each in named if isinstance(each, type) and issubclass(each, Part) and not _abstract(each)
-    ]
+    return [each for each in named if isinstance(each, type) and issubclass(each, Part) and not _abstract(each)]
 
 
 def _abstract(kind: type) -> bool:

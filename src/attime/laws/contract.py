@@ -26,9 +26,7 @@ class Law:
     def applies(self, part: Part) -> bool:
         """Whether the part claims what this law checks."""
         traits = getattr(part, "traits", None)
-        return all(getattr(traits, need) for need in self.needs) and not any(
-            getattr(traits, no) for no in self.unless
-        )
+        return all(getattr(traits, need) for need in self.needs) and not any(getattr(traits, no) for no in self.unless)
 
     def run(self, part: Part) -> None:
         """Check a copy of the part; AssertionError (or the part's own error) when it breaks the law."""

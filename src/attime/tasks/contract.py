@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -113,6 +113,13 @@ class Task(Part):
     @abstractmethod
     def chance(self) -> Mapping[str, float]:
         """The score of an uninformed guess (equal logits; for values, the mean of the training split)."""
+
+    def reading(self) -> Mapping[str, Any]:
+        """How raw data becomes inputs, JSON-able, for `attime.load`: `kind` is text, tokens, series or items.
+
+        A series adds names, mean, std, lookback and freq; items add items (a list: token `offset` + place).
+        """
+        return {"kind": "tokens"}
 
     def score(
         self, predict: Predictor, split: Literal["valid", "test"] = "test", *, batch: int = 32

@@ -54,6 +54,14 @@ class Row:
     """Meets `--max-state-bytes` and `--max-step-ms`."""
     winner: bool = False
 
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> "Row":
+        """A row from what JSON gives back: its keys are words, ours are numbers of tokens."""
+        numbers = {
+            name: {int(past): value for past, value in data[name].items()} for name in ("step_ms", "state_bytes")
+        }
+        return cls(**{**data, **numbers, "curve": tuple(Point(**point) for point in data["curve"])})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -85,15 +93,5 @@ class Comparison:
     def load(cls, path: Path) -> "Comparison":
         """Read what `save` wrote."""
         data = json.loads(path.read_text())
-        data["rows"] = tuple(
-            Row(
-                **{
-                    **row,
-                    "curve": tuple(Point(**point) for point in row["curve"]),
-                    "step_ms": {int(past): ms for past, ms in row["step_ms"].items()},
-                    "state_bytes": {int(past): held for past, held in row["state_bytes"].items()},
-                }
-            )
-            for row in data["rows"]
-        )
+        data["rows"] = tuple(Row.read(row) for row in data["rows"])
         return cls(**data)

@@ -1,0 +1,140 @@
+"""Learning curves: validation quality, or training loss, against seconds or tokens of training."""
+
+from dataclasses import dataclass
+from html import escape
+from math import isfinite
+from typing import Literal
+
+from plotly import graph_objects as go
+
+from attime.report.chart import NARROW, Sheet, note, short
+from attime.report.columns import ARROWS, ranked, score
+from attime.report.labels import LINE, spread, text_width
+from attime.report.theme import LIGHT, Theme
+from attime.report.units import significant
+from attime.tasks.result import Comparison, Row
+
+__all__ = ["curves"]
+
+Progress = Literal["seconds", "tokens"]
+Measure = Literal["quality", "loss"]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What is drawn of a row: its curve, or the one value of a floor."""
+
+    row: Row
+    points: tuple[tuple[float, float], ...]
+    colour: str
+
+    @property
+    def end(self) -> float:
+        return self.points[-1][1]
+
+    @property
+    def weight(self) -> int:
+        """Which lie on top, and keep their names."""
+        return 3 if self.row.winner else 2 if self.row.kind == "floor" else int(self.row.pareto)
+
+
+def curves(
+    comparison: Comparison,
+    *,
+    across: Progress = "seconds",
+    measure: Measure = "quality",
+    width: int = 840,
+    theme: Theme = LIGHT,
+) -> go.Figure | None:
+    """The chart; floors are lines beside quality. None if there are no such points.
+
+    What could not be drawn is told in `figure.layout.meta["note"]`.
+    """
+    mixers, floors = _lines(comparison, across, measure, theme)
+    if not mixers:
+        return None
+    better = comparison.better if measure == "quality" else "lower"
+    low, high = _heights(mixers, floors, better)
+    longest = max(line.points[-1][0] for line in mixers) or 1.0
+    letters, size = (13, 11) if width < NARROW else (24, 12)
+    right = 30 + round(max(text_width(short(line.row.name, letters), size) for line in (*mixers, *floors)))
+    sheet = Sheet.blank(theme, width=width, x=(0.0, 1.01 * longest), y=(low, high), right=right)
+
+    shown = [line for line in (*mixers, *floors) if low <= line.end <= high]
+    for line in shown:  # from where a curve ended to its name
+        start, colour, dash = (
+            (0.0, theme.floor, "dash") if line in floors else (line.points[-1][0], theme.line, "solid")
+        )
+        sheet.rule((start, line.end), (sheet.x[1], line.end), colour, dash=dash)
+    for line in sorted(mixers, key=lambda line: line.weight):
+        _draw(sheet, line, unit=" s" if across == "seconds" else " tokens", inside=line in shown)
+    unnamed = _names(sheet, shown, letters)
+
+    title = "CPU seconds of training" if across == "seconds" else "Tokens of training"
+    sheet.figure.update_xaxes(title_text=title, nticks=5 if sheet.narrow else 10)
+    what = f"{comparison.metric} on validation" if measure == "quality" else "training loss"
+    sheet.head(f"{what} {ARROWS[better]} {better} is better")
+    away = [f"{line.row.name} {significant(line.end)}" for line in (*mixers, *floors) if line not in shown]
+    drawn = {id(line.row) for line in mixers}
+    missing = [row.name for row in comparison.rows if row.kind == "mixer" and id(row) not in drawn]
+    sheet.figure.update_layout(meta={"note": note(away=away, missing=missing, unnamed=unnamed)})
+    return sheet.figure
+
+
+def _lines(comparison: Comparison, across: Progress, measure: Measure, theme: Theme) -> tuple[list[_Line], list[_Line]]:
+    mixers, floors = [], []
+    for row in ranked(comparison):
+        quality = score(row)
+        if row.kind == "floor" and quality is not None and measure == "quality":
+            floors.append(_Line(row, ((0.0, quality),), theme.floor))
+        points = tuple(
+            (getattr(point, across), value)
+            for point in row.curve
+            if (value := getattr(point, measure)) is not None and isfinite(value)
+        )
+        if row.kind == "mixer" and points:
+            mixers.append(_Line(row, points, theme.accent if row.winner else theme.ink if row.pareto else theme.muted))
+    return mixers, floors
+
+
+def _heights(mixers: list[_Line], floors: list[_Line], better: Literal["lower", "higher"]) -> tuple[float, float]:
+    """All that happened after the first tenth of training, and the floors that do not squeeze it below a third."""
+    sign = 1.0 if better == "lower" else -1.0
+    late = [sign * y for line in mixers for x, y in line.points if x >= 0.1 * line.points[-1][0]]
+    best, worst = min(late), max(late)
+    room = 3.0 * (worst - best) or abs(best) * 0.1 or 1.0
+    kept = [sign * line.end for line in floors if best - room <= sign * line.end <= best + room]
+    best, worst = min([best, *kept]), max([worst, *kept])
+    height = (worst - best) or abs(best) * 0.1 or 1.0
+    ends = sign * (best - 0.06 * height), sign * (worst + 0.06 * height)
+    return min(ends), max(ends)
+
+
+def _draw(sheet: Sheet, line: _Line, *, unit: str, inside: bool) -> None:
+    row, name = line.row, escape(line.row.name, quote=False)
+    sheet.figure.add_scatter(
+        x=[x for x, _ in line.points], y=[y for _, y in line.points], name=name, mode="lines",
+        line={"color": line.colour, "width": 3 if row.winner else 1.7 if row.pareto else 1.1,
+              "dash": "solid" if row.status == "done" else "dot"},
+        hovertext=[f"<b>{name}</b><br>{significant(y, 4)} after {x:,.4g}{unit}" for x, y in line.points],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )  # fmt: skip
+    if inside:
+        sheet.figure.add_scatter(
+            x=[line.points[-1][0]], y=[line.end], mode="markers", hoverinfo="skip", cliponaxis=False,
+            marker={"color": line.colour, "size": 8 if row.winner else 5}, name=name,
+        )  # fmt: skip
+
+
+def _names(sheet: Sheet, lines: list[_Line], letters: int) -> int:
+    """Names in the right margin, pushed apart and joined to where their lines end; returns how many had no room."""
+    gap = LINE * sheet.size
+    lines = sorted(lines, key=lambda line: -line.weight)
+    named = lines[: int(sheet.area[1] // gap) + 1]
+    wanted = [sheet.down(line.end) for line in named]
+    for line, at, want in zip(named, spread(wanted, gap=gap, low=0, high=sheet.area[1]), wanted, strict=True):
+        sheet.write(
+            short(line.row.name, letters), (1, line.end), line.colour, bold=line.row.winner, xref="paper",
+            xanchor="left", ax=22, ay=round(at - want, 1), arrowcolor=line.colour,
+        )  # fmt: skip
+    return len(lines) - len(named)
