@@ -9,8 +9,8 @@ _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 if _DATA.is_dir():
     os.environ.setdefault("ATTIME_DATA", str(_DATA))
 
-import pytest
-import torch
+import pytest  # noqa: E402 - the environment comes first
+import torch  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,8 @@ def test_law(part: Part, law: Law) -> None:
 
 
 @pytest.mark.compiles  # torch.compile cannot trace run-time type checks: run with JAXTYPING_DISABLE=1, as `make test` does
-@pytest.mark.parametrize(("part", "law"), [case for case in CASES if case.values[1].name == "compiles" and "-0-" in case.id])
+@pytest.mark.parametrize(
+    ("part", "law"), [case for case in CASES if case.values[1].name == "compiles" and "-0-" in case.id]
+)
 def test_compiles(part: Part, law: Law) -> None:
     law.run(part)

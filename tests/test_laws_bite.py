@@ -97,7 +97,9 @@ class NormalisesOverTheChunk(Mean):
 class GrowingState(Mean):
     def mix(self, x, state, valid):
         y, after = super().mix(x, state, valid)
-        return y, Recent(torch.cat([state.inputs, after.inputs], dim=1)[:, -max(3, 3 + state.inputs.shape[1]) :], after.seen)
+        return y, Recent(
+            torch.cat([state.inputs, after.inputs], dim=1)[:, -max(3, 3 + state.inputs.shape[1]) :], after.seen
+        )
 
 
 class DeadWeight(Mean):

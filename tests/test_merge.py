@@ -51,8 +51,8 @@ def test_an_empty_piece_changes_nothing() -> None:
     both_out, both_lse = merge(empty, empty)
     assert bool((both_out == 0).all())
     assert bool((both_lse == -torch.inf).all())
-    pull = sum(out.sum() for out in (both_out, merge(empty, whole)[0], empty[0]))
-    for gradient in torch.autograd.grad(pull, (q, k, v)):
+    pull = torch.stack([out.sum() for out in (both_out, merge(empty, whole)[0], empty[0])])
+    for gradient in torch.autograd.grad(pull.sum(), (q, k, v)):
         assert bool(gradient.isfinite().all())
 
 
@@ -69,8 +69,8 @@ def test_far_apart_scores_stay_finite(dtype: torch.dtype) -> None:
 def test_prefixes_are_the_loop(time: int) -> None:
     scores = 5 * torch.randn(2, 3, time, dtype=torch.float64)
     values = torch.randn(2, 3, time, 4, dtype=torch.float64)
-    inputs = [scores.requires_grad_(), values.requires_grad_()]
-    (fast, fast_end), (slow, slow_end) = (form(*inputs) for form in (prefix_softmax, prefix_softmax_naive))
+    inputs = (scores.requires_grad_(), values.requires_grad_())
+    (fast, fast_end), (slow, slow_end) = (form(scores, values) for form in (prefix_softmax, prefix_softmax_naive))
     torch.testing.assert_close(fast, slow)
     for ours, theirs in zip(fast_end, slow_end, strict=True):
         torch.testing.assert_close(ours, theirs)

@@ -61,15 +61,18 @@ def compare(options: argparse.Namespace) -> int:
             watch=watch,
         )
     page = write_page(result, folder / "report.html")
+    stopped = any(row.status == "partial" for row in result.rows)
     if options.json:
         print(json.dumps(asdict(result)))
-        return 0
+        return 130 if stopped else 0
     console.print(table(result))
     console.print(f"\n[bold]{result.answer}[/]\n", highlight=False)
     console.print(f"page    {page.resolve()}", soft_wrap=True, highlight=False)
     if any(row.winner for row in result.rows):
         console.print(f"winner  attime.load({str(folder / 'winner')!r})", soft_wrap=True, highlight=False)
-    return 0
+    if stopped:
+        console.print("stopped; the same command goes on from here")
+    return 130 if stopped else 0
 
 
 def _budget(options: argparse.Namespace, source: Source) -> Budget:

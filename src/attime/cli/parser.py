@@ -98,7 +98,7 @@ def _compare(commands: Any) -> None:
     about.add_argument("--horizon", type=int, help="series: time steps that are forecast (default 96)")
     about.add_argument("--freq", help="series: time steps in a day, or h, min, d, w (default: from the time column)")
     about.add_argument(
-        "--gaps", choices=("error", "fill"), default="error", help="series: what to do with missing values"
+        "--gaps", choices=("refuse", "fill"), default="refuse", help="series: what to do with missing values"
     )
     about.add_argument("--columns", nargs=3, metavar=("USER", "ITEM", "TIME"), help="events: names of the columns")
     about.add_argument("--length", type=int, help="text and tasks: tokens per training sequence (default 256)")

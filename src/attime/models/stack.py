@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,8 +13,6 @@ from attime.attention.contract import Mixer
 from attime.attention.short_conv import short_conv
 from attime.attention.state import State
 from attime.errors import AttimeError
-from attime.models.contract import Traits
-from attime.part import Part
 
 __all__ = ["Block", "Stack", "hidden_for"]
 
@@ -68,10 +66,8 @@ class Block(nn.Module):
 
 
 @final
-class Stack(Part, nn.Module):
+class Stack(nn.Module):
     """Blocks one after the other, with a final norm; streams with one state per block."""
-
-    traits: ClassVar[Traits] = Traits()
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         super().__init__()
@@ -114,12 +110,6 @@ class Stack(Part, nn.Module):
         if order is not None:
             x = x.gather(1, order.argsort(dim=1)[..., None].expand_as(x))
         return x, StackState(tuple(states))
-
-    @classmethod
-    def examples(cls) -> Sequence["Stack"]:
-        from attime.attention.linear import Decay
-
-        return [cls([Block(Decay(8), hidden=12), Block(Decay(8, layer=1), hidden=12)])]
 
 
 def hidden_for(mixer: Mixer, *, budget: int) -> int:

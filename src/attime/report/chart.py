@@ -14,7 +14,7 @@ from attime.report.theme import Theme
 
 __all__ = ["NARROW", "Sheet", "note", "short", "window"]
 
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 NARROW = 560
 """Below this width a chart is drawn for a phone."""
 
@@ -120,28 +120,27 @@ class Sheet:
         """Font size of names."""
         return 11 if self.narrow else 12
 
-    def box(self, text: str, *, left: float | None = None, right: float | None = None, top: float) -> Box:
-        """The room that a name takes, from its left or its right edge."""
-        wide, high = text_width(text, self.size), LINE * self.size
-        start = left if left is not None else (right or 0.0) - wide
-        return Box(start, top, start + wide, top + high)
+    def box(self, text: str, *, left: float, top: float) -> Box:
+        """The room that a name takes."""
+        return Box(left, top, left + text_width(text, self.size), top + LINE * self.size)
 
 
 def window(mixers: Sequence[float], floors: Sequence[float], better: Literal["lower", "higher"]) -> tuple[float, float]:
     """The range of quality to draw: all that matters, not stretched by what came out hopelessly bad.
 
-    The best floor is in it unless that would squeeze the mixers into a sixth of the height.
+    Floors that would squeeze the mixers into less than half of the height are out of it, and a strip on their side
+    is left free to name them in.
     """
     sign = 1.0 if better == "lower" else -1.0
     ours, theirs = [sign * value for value in mixers], sorted(sign * value for value in floors)
     best = min([*ours, *theirs[:1]])
     gaps = [value - best for value in ours]
-    reach = 3.0 * median(gaps) if len(gaps) > 2 else max(gaps)
-    if theirs and (theirs[0] - best <= 6.0 * max(gaps) or max(gaps) == 0):
-        reach = max(reach, 1.4 * (theirs[0] - best))
-    worst = max((gap for gap in (*gaps, *(value - best for value in theirs)) if gap <= reach * (1 + 1e-9)), default=0.0)
+    spread = min(max(gaps), 3.0 * median(gaps)) if len(gaps) > 2 else max(gaps)
+    beside = [value - best for value in theirs if value - best <= (2.0 * spread or abs(best))]
+    worst = max(gap for gap in (0.0, *gaps, *beside) if gap <= max(spread, *beside, 0.0) * (1 + 1e-9))
     height = worst or abs(best) * 0.1 or 1.0
-    ends = sign * (best - 0.09 * height), sign * (best + worst + 0.11 * height)
+    slack = 0.11 if len(beside) == len(theirs) else 0.2
+    ends = sign * (best - 0.1 * height), sign * (best + worst + slack * height)
     return min(ends), max(ends)
 
 

@@ -16,6 +16,9 @@ from attime.tasks.result import Comparison, Row
 
 __all__ = ["curves"]
 
+MOST = 16
+"""More names than this beside a chart help nobody; the others show on hover."""
+
 Progress = Literal["seconds", "tokens"]
 Measure = Literal["quality", "loss"]
 
@@ -98,12 +101,12 @@ def _lines(comparison: Comparison, across: Progress, measure: Measure, theme: Th
 
 
 def _heights(mixers: list[_Line], floors: list[_Line], better: Literal["lower", "higher"]) -> tuple[float, float]:
-    """All that happened after the first tenth of training, and the floors that do not squeeze it below a third."""
+    """What happened once the curves have come down, and the floors that do not squeeze it into less than half."""
     sign = 1.0 if better == "lower" else -1.0
-    late = [sign * y for line in mixers for x, y in line.points if x >= 0.1 * line.points[-1][0]]
+    late = [sign * y for line in mixers for x, y in line.points if x >= 0.4 * line.points[-1][0]]
     best, worst = min(late), max(late)
-    room = 3.0 * (worst - best) or abs(best) * 0.1 or 1.0
-    kept = [sign * line.end for line in floors if best - room <= sign * line.end <= best + room]
+    room = (worst - best) or abs(best) * 0.1 or 1.0
+    kept = [sign * line.end for line in floors if best - room <= sign * line.end <= worst + room]
     best, worst = min([best, *kept]), max([worst, *kept])
     height = (worst - best) or abs(best) * 0.1 or 1.0
     ends = sign * (best - 0.06 * height), sign * (worst + 0.06 * height)
@@ -129,8 +132,8 @@ def _draw(sheet: Sheet, line: _Line, *, unit: str, inside: bool) -> None:
 def _names(sheet: Sheet, lines: list[_Line], letters: int) -> int:
     """Names in the right margin, pushed apart and joined to where their lines end; returns how many had no room."""
     gap = LINE * sheet.size
-    lines = sorted(lines, key=lambda line: -line.weight)
-    named = lines[: int(sheet.area[1] // gap) + 1]
+    lines = sorted(lines, key=lambda line: -line.weight)  # stable: the best come first among equals
+    named = lines[:MOST]
     wanted = [sheet.down(line.end) for line in named]
     for line, at, want in zip(named, spread(wanted, gap=gap, low=0, high=sheet.area[1]), wanted, strict=True):
         sheet.write(

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from plotly import graph_objects as go
 
-from attime.report.chart import Sheet, note, window
+from attime.report.chart import Sheet, note, short, window
 from attime.report.columns import ARROWS, best_floor, columns, direction, long_past, ranked, score
-from attime.report.labels import Box, place
+from attime.report.labels import LINE, Box, Placed, place, text_width
 from attime.report.table import remark
 from attime.report.theme import LIGHT, Theme
 from attime.report.units import memory, milliseconds, past, significant
@@ -87,11 +87,14 @@ def frontier(
     crossed += _floors(sheet, comparison, visible)
     _dots(sheet, comparison, inside, best, scale)
     taken = [_around(sheet, scale(spot.cost), spot.quality, 9 if spot.row.winner else 6) for spot in inside]
-    taken += _limit(sheet, bound, scale, show)
+    sign = 1 if comparison.better == "lower" else -1
+    far = [(row, value) for row in floors if sign * (value := score(row) or 0.0) > sign * (high if sign > 0 else low)]
+    taken += _beyond(sheet, far, up=sign > 0)
+    taken += _limit(sheet, bound, scale, show, top=sign < 0)
     taken += _floor_names(sheet, visible, taken, best_floor(comparison))
     unnamed = 0
     for spot in sorted(inside, key=lambda spot: (not spot.row.winner, spot not in best)):
-        box = _name(sheet, spot, scale(spot.cost), best, taken, crossed)
+        box = _name(sheet, spot, scale(spot.cost), best, taken, crossed, far=len(inside) <= 15)
         taken += [box] if box else []
         unnamed += box is None
 
@@ -103,11 +106,9 @@ def frontier(
         ticktext=[show(tick) for tick in ticks],
     )
     sheet.head(f"{comparison.metric} {ARROWS[comparison.better]} {direction(comparison)}")
-    drawn = {id(spot.row) for spot in inside} | {id(row) for row, _ in visible}
-    away = [row for row in (*(spot.row for spot in all_spots), *floors) if id(row) not in drawn]
+    away = [f"{spot.row.name} {significant(spot.quality)}" for spot in all_spots if spot not in inside]
     placed = {id(spot.row) for spot in all_spots}
     missing = [row.name for row in comparison.rows if row.kind == "mixer" and id(row) not in placed]
-    away = [f"{row.name} {significant(score(row) or 0.0)}" for row in away]
     sheet.figure.update_layout(meta={"note": note(away=away, missing=missing, unnamed=unnamed)})
     return sheet.figure
 
@@ -125,7 +126,7 @@ class _Scale:
         positive = [cost for cost in (*costs, bound or 0.0) if cost > 0] or [1.0]
         least = min(positive) / (4.0 if min(costs) <= 0 else 1.0)
         low, high = log2(least), log2(max(positive))
-        slack = max(0.09 * (high - low), 0.5)
+        slack = max(0.09 * (high - low), 2.0 - (high - low) / 2, 0.5)
         return cls(least, low - slack, high + slack)
 
     def __call__(self, cost: float) -> float:
@@ -171,54 +172,64 @@ def _floor_names(sheet: Sheet, floors: list[tuple[Row, float]], taken: list[Box]
     """A name on each floor's line where it is free: at the right first, above the line first."""
     named: list[Box] = []
     wide, high = sheet.area
-    for row, value in floors:
+    frame, lines = Box(0, 0, wide, high), [sheet.down(value) for _, value in floors]
+    for (row, value), line in zip(floors, lines, strict=True):
         text = f"{row.name} (floor)" if row is best else row.name
-        line, options = sheet.down(value), []
-        for share in (1.0, 0.0, 0.5, 0.75, 0.25):
-            room = sheet.box(text, left=0, top=0)
-            left = share * (wide - room.right - 8) + 4
-            options += [(left, line - room.bottom - 1), (left, line + 2)]
-        boxes = (sheet.box(text, left=left, top=top) for left, top in options)
-        others = [Box(0, sheet.down(v) - 1, wide, sheet.down(v) + 1) for r, v in floors if r is not row]
-        free = (
-            box
-            for box in boxes
-            if box.within(Box(0, 0, wide, high)) and not any(map(box.meets, (*taken, *named, *others)))
-        )
-        box = next(free, None)
-        if box is None:
-            continue
-        named.append(box)
-        above = box.bottom <= line
-        share = (box.left - 4) / max(1.0, wide - (box.right - box.left) - 8)
-        sheet.write(
-            text, (share, value), sheet.theme.floor, xref="paper",
-            xanchor="left" if share < 0.1 else "right" if share > 0.9 else "center",
-            xshift=4 if share < 0.1 else -4 if share > 0.9 else 0,
-            yanchor="bottom" if above else "top", yshift=1 if above else -1,
-        )  # fmt: skip
+        others = [Box(0, other - 1, wide, other + 1) for other in lines if other != line]
+        room = sheet.box(text, left=0, top=0)
+        for anchor, share in (("right", 1.0), ("left", 0.0), ("center", 0.5), ("center", 0.75), ("center", 0.25)):
+            shift = {"right": -4, "left": 4, "center": 0}[anchor]
+            left = share * wide + shift - room.right * {"right": 1.0, "left": 0.0, "center": 0.5}[anchor]
+            tops = {"bottom": line - room.bottom - 1, "top": line + 2}
+            boxes = {side: sheet.box(text, left=left, top=top) for side, top in tops.items()}
+            busy = (*taken, *named, *others)
+            free = [s for s, box in boxes.items() if box.within(frame) and not any(map(box.meets, busy))]
+            if free:
+                named.append(boxes[free[0]])
+                where = {"xref": "paper", "xanchor": anchor, "xshift": shift, "yanchor": free[0]}
+                sheet.write(text, (share, value), sheet.theme.floor, **where)
+                break
     return named
 
 
-def _limit(sheet: Sheet, bound: float | None, scale: _Scale, show: Callable[[float], str]) -> list[Box]:
+def _beyond(sheet: Sheet, floors: list[tuple[Row, float]], up: bool) -> list[Box]:
+    """Floors off the scale: named with their values at the edge that they lie beyond, over one dashed line."""
+    if not floors:
+        return []
+    (wide, high), arrow, told = sheet.area, "↑" if up else "↓", len(floors)
+
+    def text() -> str:
+        rest = f" · {len(floors) - told} more" if told < len(floors) else ""
+        shown = " · ".join(f"{row.name} {significant(value, 4)}" for row, value in floors[:told])
+        return f"{arrow} {'floor' if len(floors) == 1 else 'floors'}: {shown}{rest}"
+
+    while told > 1 and text_width(text(), sheet.size) > wide - 8:
+        told -= 1
+    strip = LINE * sheet.size + 6
+    level = sheet.y[1] - (strip if up else high - strip) / high * (sheet.y[1] - sheet.y[0])
+    sheet.rule((sheet.x[0], level), (sheet.x[1], level), sheet.theme.floor, dash="dash")
+    edge = {"yref": "paper", "yanchor": "top" if up else "bottom", "yshift": -2 if up else 2}
+    sheet.write(text(), (1, 1 if up else 0), sheet.theme.floor, xref="paper", xanchor="right", xshift=-4, **edge)
+    return [Box(0, 0, wide, strip) if up else Box(0, high - strip, wide, high)]
+
+
+def _limit(sheet: Sheet, bound: float | None, scale: _Scale, show: Callable[[float], str], *, top: bool) -> list[Box]:
     """The limit as a line, with what is beyond it shaded; returns the box of its name."""
     if not bound or bound <= 0:
         return []
-    at = scale(bound)
+    at, text, (wide, high) = scale(bound), f"limit {show(bound)}", sheet.area
     sheet.figure.add_shape(
         type="rect", x0=at, x1=sheet.x[1], yref="paper", y0=0, y1=1, layer="below", line={"width": 0},
         fillcolor=sheet.theme.line, opacity=0.45,
     )  # fmt: skip
     sheet.rule((at, sheet.y[0]), (at, sheet.y[1]), sheet.theme.muted, dash="dot")
-    text = f"limit {show(bound)}"
-    box = sheet.box(text, left=0, top=0)
-    right = sheet.across(at) + box.right + 6 <= sheet.area[0]
-    sheet.write(
-        text, (at, 1), sheet.theme.muted, yref="paper", yanchor="top", yshift=-2,
-        xanchor="left" if right else "right", xshift=5 if right else -5,
-    )  # fmt: skip
-    edge = sheet.across(at) + (5 if right else -5)
-    return [sheet.box(text, top=0, **({"left": edge} if right else {"right": edge}))]
+    room = sheet.box(text, left=0, top=0)
+    after = sheet.across(at) + room.right + 6 <= wide
+    across = {"xanchor": "left", "xshift": 5} if after else {"xanchor": "right", "xshift": -5}
+    down = {"yanchor": "top", "yshift": -2} if top else {"yanchor": "bottom", "yshift": 2}
+    sheet.write(text, (at, 1 if top else 0), sheet.theme.muted, yref="paper", **across, **down)
+    left = sheet.across(at) + (5 if after else -5 - room.right)
+    return [sheet.box(text, left=left, top=2 if top else high - room.bottom - 2)]
 
 
 def _dots(sheet: Sheet, comparison: Comparison, inside: list[Spot], best: list[Spot], scale: _Scale) -> None:
@@ -246,21 +257,27 @@ def _around(sheet: Sheet, x: float, y: float, radius: float) -> Box:
     return Box(across - radius, down - radius, across + radius, down + radius)
 
 
-def _name(sheet: Sheet, spot: Spot, x: float, best: list[Spot], taken: list[Box], crossed: list[Box]) -> Box | None:
-    """Write the mixer's name where there is room for it."""
+def _name(
+    sheet: Sheet, spot: Spot, x: float, best: list[Spot], taken: list[Box], crossed: list[Box], *, far: bool
+) -> Box | None:
+    """Write the mixer's name where there is room for it; the winner's in any case."""
     theme, radius = sheet.theme, 9 if spot.row.winner else 6
-    wide, high = sheet.area
-    placed = place(
-        sheet.across(x), sheet.down(spot.quality), spot.row.name, size=sheet.size * (1.08 if spot.row.winner else 1),
-        radius=radius, taken=taken, crossed=crossed, bounds=Box(0, 0, wide + 8, high),
-    )  # fmt: skip
+    name, size = short(spot.row.name, 18 if sheet.narrow else 28), sheet.size * (1.08 if spot.row.winner else 1)
+    bounds = Box(0, 0, sheet.area[0] + 8, sheet.area[1])
+
+    def search(taken: list[Box], crossed: list[Box]) -> Placed | None:
+        here = sheet.across(x), sheet.down(spot.quality)
+        return place(*here, name, size=size, radius=radius, taken=taken, crossed=crossed, bounds=bounds, far=far)
+
+    placed = search(taken, crossed) or (search([], taken) if spot.row.winner else None)
     if placed is None:
         return None
     colour = theme.accent if spot.row.winner else theme.ink if spot in best else theme.muted
     shift = {"xshift": placed.across, "yshift": -placed.down}
     if not placed.near:
         shift = {"ax": placed.across, "ay": placed.down, "standoff": radius}
-    sheet.write(spot.row.name, (x, spot.quality), colour, bold=spot.row.winner, **shift)
+    shift |= {"xanchor": placed.anchor, "yanchor": "middle"}
+    sheet.write(name, (x, spot.quality), colour, bold=spot.row.winner, **shift)
     return placed.box
 
 

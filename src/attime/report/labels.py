@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["Box", "Placed", "place", "spread", "text_width"]
 
@@ -33,9 +34,11 @@ class Box:
 
 @dataclass(frozen=True)
 class Placed:
-    """A place found for a label: its box, and the box's middle relative to the point it names."""
+    """A place found for a label: its box, and how it hangs on the point that it names."""
 
     box: Box
+    anchor: Literal["left", "center", "right"]
+    """Which part of the text is put `across` pixels from the point; its middle is put `down` pixels below it."""
     across: float
     down: float
     near: bool
@@ -57,26 +60,32 @@ def place(
     taken: Iterable[Box],
     crossed: Iterable[Box],
     bounds: Box,
+    far: bool = True,
 ) -> Placed | None:
-    """The best free place for the name of a point: on nothing of `taken`, rather not on `crossed`; None if all are full."""
+    """The best free place for the name of a point: on nothing of `taken`, rather not on `crossed`; None if all are full.
+
+    With `far`, places a little away from the point are tried too.
+    """
     wide, high = text_width(text, size), LINE * size
     taken, crossed = tuple(taken), tuple(crossed)
     found: list[tuple[float, Placed]] = []
-    for rank, (across, down, near) in enumerate(_candidates(wide, high, radius)):
-        box = Box(x + across - wide / 2, y + down - high / 2, x + across + wide / 2, y + down + high / 2)
-        if box.within(bounds) and not any(map(box.meets, taken)):
-            found.append((rank + 6.0 * sum(map(box.meets, crossed)), Placed(box, across, down, near)))
+    for rank, (anchor, across, down, near) in enumerate(_candidates(high, radius)):
+        left = x + across - wide * {"left": 0.0, "center": 0.5, "right": 1.0}[anchor]
+        box = Box(left, y + down - high / 2, left + wide, y + down + high / 2)
+        if (near or far) and box.within(bounds) and not any(map(box.meets, taken)):
+            found.append((rank + 6.0 * sum(map(box.meets, crossed)), Placed(box, anchor, across, down, near)))
     return min(found, key=lambda each: each[0])[1] if found else None
 
 
-def _candidates(wide: float, high: float, radius: float) -> list[tuple[float, float, bool]]:
+def _candidates(high: float, radius: float) -> list[tuple[Literal["left", "center", "right"], float, float, bool]]:
     """Beside, above and below the point; then the same further away, to be joined to it by a line."""
     out = []
-    for step, near in ((radius + 4, True), (radius + 16, False), (radius + 30, False), (radius + 46, False)):
-        side, lift = step + wide / 2, step + high / 2 - 2
-        straight = [(side, 0.0), (-side, 0.0), (0.0, -lift), (0.0, lift)]
-        slanted = [(side - 4, -lift), (side - 4, lift), (4 - side, -lift), (4 - side, lift)]
-        out += [(across, down, near) for across, down in straight + slanted]
+    for step, near in ((radius + 4, True), (radius + 14, False), (radius + 26, False)):
+        lift = step + high / 2 - 2
+        out += [("left", step, 0.0, near), ("right", -step, 0.0, near)]
+        out += [("center", 0.0, -lift, near), ("center", 0.0, lift, near)]
+        out += [("left", step - 4, -lift, near), ("left", step - 4, lift, near)]
+        out += [("right", 4 - step, -lift, near), ("right", 4 - step, lift, near)]
     return out
 
 

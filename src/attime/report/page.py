@@ -1,6 +1,7 @@
 """The report as one HTML page: text, table and charts in a single file that works without a network."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -60,9 +61,11 @@ def write_page(comparison: Comparison, path: Path | str) -> Path:
 @cache
 def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     house = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     house.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    house.filters["breakable"] = lambda text: Markup("<wbr>").join(re.split(r"(?<=\w[+(])", text))
     return house.from_string(_text("page.html.j2"))
 
 
@@ -94,13 +97,15 @@ def _facts(comparison: Comparison, winner: Row) -> list[tuple[str, str, str]]:
     out = [(comparison.metric, quality.cell(winner), f"best floor {quality.cell(floor)}" if floor else "")]
     kinds: list[tuple[str, Mapping[int, float], Callable[[float], str]]] = [
         ("State", winner.state_bytes, memory),
-        ("One step", winner.step_ms, milliseconds),
+        ("Step", winner.step_ms, milliseconds),
     ]
     for name, values, show in kinds:
-        if far in values:
+        if far is not None and far in values:
             near = min(values)
-            then = f"after {past(far)} tokens" + (f"; {show(values[near])} after {past(near)}" if near != far else "")
-            out.append((name, show(values[far]), then))
+            then = "the same" if show(values[near]) == show(values[far]) else show(values[near])
+            out.append(
+                (f"{name} after {past(far)}", show(values[far]), f"{then} after {past(near)}" if near != far else "")
+            )
     if winner.train_tokens_per_s is not None and isfinite(winner.train_tokens_per_s):
         size = f"{count(winner.parameters)} parameters" if winner.parameters is not None else ""
         out.append(("Training", f"{count(winner.train_tokens_per_s)} tokens/s", size))

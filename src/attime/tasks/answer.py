@@ -45,24 +45,18 @@ def answer(rows: Sequence[Row], metric: Metric, limits: Mapping[str, float]) -> 
         if done and limits:
             return f"No mixer stays within the limits ({_words(limits)}); the table says what each needs."
         return "No mixer finished; run the same command again to go on."
+    others = [row for row in rows if row.kind == "mixer" and row.within_limits and not row.winner and row.quality is not None]
+    second = min(others, key=lambda row: sign * (row.quality or 0.0), default=None)
+    beside = f", {_gap(winner, second)} better than the next mixer, {second.name}" if second is not None else ""
     within = f" within the limits ({_words(limits)})" if limits else ""
     reached = f"{winner.quality:.4g} {metric.unit}"
     if floor is not None and floor.quality is not None and sign * (winner.quality - floor.quality) >= 0:
         return (
-            f"Nothing beats the floor in this budget: {floor.name} has {floor.quality:.4g} {metric.unit}, "
-            f"the best mixer{within}, {winner.name}, {reached}."
+            f"Nothing beats the floor in this budget: {floor.name} has {floor.quality:.4g} {metric.unit}; "
+            f"the best mixer{within} is {winner.name} with {reached}{beside}."
         )
-    others = [
-        row for row in rows if row.kind == "mixer" and row.within_limits and not row.winner and row.quality is not None
-    ]
-    said = f"Use {winner.name}: {reached}"
-    if floor is not None and floor.quality is not None:
-        said += f", {_gap(winner.quality, floor.quality)} better than the best floor ({floor.name})"
-    if others:
-        second = min(others, key=lambda row: sign * (row.quality or 0.0))
-        gap = _gap(winner.quality, second.quality or 0.0)
-        said += f" and {gap} better than the next mixer{within} ({second.name})"
-    return said + "."
+    above = f", {_gap(winner, floor)} better than the best floor, {floor.name}" if floor is not None else ""
+    return f"Use {winner.name}{within}: {reached}{above}{' and' if above and beside else ''}{beside.removeprefix(',') if above else beside}."
 
 
 def _within(row: Row, limits: Mapping[str, float]) -> bool:
@@ -72,9 +66,9 @@ def _within(row: Row, limits: Mapping[str, float]) -> bool:
     return held <= limits.get("max_state_bytes", float("inf")) and took <= limits.get("max_step_ms", float("inf"))
 
 
-def _gap(ours: float, theirs: float) -> str:
-    share = f" ({abs(ours - theirs) / abs(theirs):.1%})" if theirs else ""
-    return f"{abs(ours - theirs):.3g}{share}"
+def _gap(ours: Row, theirs: Row) -> str:
+    gap, size = abs((ours.quality or 0.0) - (theirs.quality or 0.0)), abs(theirs.quality or 0.0)
+    return f"{gap:.3g}" + (f" ({gap / size:.1%})" if size else "")
 
 
 def _words(limits: Mapping[str, float]) -> str:

@@ -116,8 +116,7 @@ class Forecast(Task):
     def split(self, name: Literal["valid", "test"], *, batch: int = 32) -> Iterator[Batch]:
         values, when = self._scaled(), self._when()
         start, stop = self.borders[:2] if name == "valid" else self.borders[1:]
-        lookback = min(self.lookback, start)
-        first = torch.arange(start - lookback, stop - lookback - self.horizon + 1)
+        first = torch.arange(start, stop - self.horizon + 1) - self.lookback
         for rows in torch.arange(len(first)).split(batch):
             yield self._batch(values, when, first[rows], rows=rows)
 
@@ -128,7 +127,7 @@ class Forecast(Task):
             "train mean": lambda batch: torch.zeros(len(batch.inputs), self.horizon, batch.inputs.shape[2]),
         }
         if self.period is not None and self.period <= self.lookback:
-            floors |= {f"same time {self._ago()} ago": self._last_period, f"{self._ago()} profile": self._profile}
+            floors |= {f"same time a {self._ago()} ago": self._last_period, f"{self._ago()} profile": self._profile}
         return floors
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:

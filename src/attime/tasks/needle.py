@@ -68,9 +68,7 @@ class Needle(Task):
     def split(self, name: Literal["valid", "test"], *, batch: int = 32) -> Iterator[Batch]:
         whole = self._draw(self.held_out, torch.Generator().manual_seed(1_000_003 if name == "valid" else 1_000_033))
         for rows in torch.arange(self.held_out).split(batch):
-            yield Batch(
-                inputs=whole.inputs[rows], targets=whole.targets[rows], scored=whole.scored[rows], rows=rows
-            )
+            yield Batch(inputs=whole.inputs[rows], targets=whole.targets[rows], scored=whole.scored[rows], rows=rows)
 
     def floors(self) -> Mapping[str, Predictor]:
         return {"a value seen": self._any_value, "last value seen": self._last_value}

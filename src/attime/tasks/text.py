@@ -3,7 +3,7 @@
 Protocol: every byte of the held-out text is predicted once. It is read in windows of `window` bytes that overlap by
           `overlap`: a byte is scored where at least that many bytes stand before it in its window (or the text begins).
           The first byte is predicted after a newline.
-Floors:   Witten-Bell n-grams of orders 1 to 6 (see `ngrams.py`).
+Floors:   Witten-Bell n-grams of orders 1 to 6 (see `witten_bell.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +22,12 @@ from attime.errors import AttimeError
 from attime.streams.public import public
 from attime.streams.text import Corpus, cut
 from attime.tasks.contract import Batch, Metric, Predictor, Task, Tokens
-from attime.tasks.ngrams import BYTES, Counts, counted, witten_bell
 from attime.tasks.scores import certain, chance_of_tokens, tally_of_tokens
+from attime.tasks.witten_bell import UNKNOWN, Counts, counted, witten_bell
 
 __all__ = ["Text"]
 
-NEWLINE = 10
+BYTES, NEWLINE = 256, 10
 
 
 @final
@@ -104,7 +104,9 @@ class Text(Task):
 
     def floors(self) -> Mapping[str, Predictor]:
         tables: list[Counts] = []  # filled when first needed, shared by all orders
-        return {f"{order}-gram": partial(self._after, tables=tables, order=order) for order in range(1, self.orders + 1)}
+        return {
+            f"{order}-gram": partial(self._after, tables=tables, order=order) for order in range(1, self.orders + 1)
+        }
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(outputs, batch.targets)
@@ -130,10 +132,22 @@ class Text(Task):
     def _after(self, batch: Batch, *, tables: list[Counts], order: int) -> Tensor:
         """Log-probabilities by counting; a window's first places have shorter contexts."""
         while len(tables) < order:
-            tables.append(counted(self.corpus.train, len(tables) + 1))
-        row, place = batch.scored.nonzero().numpy().T
-        known = place + 1
-        context = np.arange(order - 1) - (order - 2)  # ... -2 -1 0, relative to the place
-        inputs: NDArray[np.uint8] = batch.inputs.numpy().astype(np.uint8)
-        windows = inputs[row[:, None], np.maximum(place[:, None] + context, 0)]
-        return torch.from_numpy(witten_bell(tables[:order], windows, known)).log()
+            before = len(tables)
+            tables.append(counted(_keys(self.corpus.train, before)[:-1], self.corpus.train[before:], BYTES))
+        window = batch.inputs.shape[1]
+        flat: NDArray[np.uint8] = batch.inputs.numpy().astype(np.uint8).ravel()
+        at = np.flatnonzero(batch.scored.numpy().ravel())
+        contexts = []
+        for before in range(order):
+            keys = np.full(len(flat) + 1, UNKNOWN)
+            keys[before:] = _keys(flat, before)  # keys[i]: the bytes before byte i
+            contexts.append(np.where(at % window + 1 >= before, keys[at + 1], UNKNOWN))
+        return torch.from_numpy(witten_bell(tables[:order], contexts, BYTES)).log()
+
+
+def _keys(text: NDArray[np.uint8], before: int) -> NDArray[np.int64]:
+    """Every run of `before` bytes as one number, in order."""
+    keys = np.zeros(len(text) - before + 1, dtype=np.int64)
+    for place in range(before):
+        keys = (keys << 8) | text[place : len(keys) + place]
+    return keys

@@ -77,17 +77,17 @@ def block_of(q: Tensor) -> int:
 
 
 def fold(
-    memory: Tensor, q: Tensor, log_decay: Tensor, *rest: Tensor
+    memory: Tensor, q: Tensor, log_decay: Tensor, *rest: Tensor, chunk: int, halving: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Decay cumulated within each chunk, base 2, and q and the rest: (batch heads chunks token channel), memory's dtype.
 
-    Tokens that fill the last chunk up are zeros that forget nothing.
+    Tokens that fill the last chunk up are zeros that forget nothing. `halving` needs a power of two.
     """
     length, heads = q.shape[2], q.shape[1]
-    chunks = -(-length // CHUNK)
+    chunks = -(-length // chunk)
     size = -(-length // chunks)
-    if log_decay.dim() == 4:
-        size = 1 << (size - 1).bit_length()  # to be halved
+    if halving:
+        size = 1 << (size - 1).bit_length()
     missing = chunks * size - length
     if log_decay.dim() == 1 and missing:
         log_decay = token_decay(log_decay, q, memory)
@@ -126,7 +126,7 @@ def scan(memory: Tensor, added: Tensor, decay: Tensor, *, back: bool = False) ->
 
 def _forward(memory: Tensor, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor]:
     length = q.shape[2]
-    total, (q, k, v) = fold(memory, q, log_decay, k, v)
+    total, (q, k, v) = fold(memory, q, log_decay, k, v, chunk=CHUNK, halving=log_decay.dim() == 4)
     last = total[..., -1:, :]
     added = (k * (last - total).exp2()).mT @ v
     states, memory = scan(memory, added, last.mT.exp2())
@@ -139,15 +139,16 @@ def _backward(
     memory: Tensor, inputs: Sequence[Tensor], d_out: Tensor, d_memory: Tensor, needs: Sequence[bool]
 ) -> Sequence[Tensor | None]:
     """Each product of `_forward` transposed; the decay's gradient from those of q and k, summed within a chunk only."""
-    log_decay, length = inputs[3], d_out.shape[2]
-    total, (q, k, v, d_out) = fold(memory, inputs[0], log_decay, *inputs[1:3], d_out)
+    q, k, v, log_decay = inputs
+    length, channels = q.shape[2], log_decay.dim() == 4
+    total, (q, k, v, d_out) = fold(memory, q, log_decay, k, v, d_out, chunk=CHUNK, halving=channels)
     last = total[..., -1:, :]
     grown, left, decay = total.exp2(), (last - total).exp2(), last.mT.exp2()
     kept = k * left
     before, _ = scan(memory, kept.mT @ v, decay)
     after, d_memory = scan(d_memory, (q * grown).mT @ d_out, decay, back=True)
     d_kept = v @ after.mT
-    inside = _inside_channels_backward if log_decay.dim() == 4 else _inside_backward
+    inside = _inside_channels_backward if channels else _inside_backward
     d_q, d_k, d_v = inside(q, k, v, total, d_out)
     d_q = torch.addcmul(d_q, d_out @ before.mT, grown)
     d_k = torch.addcmul(d_k, d_kept, left)

@@ -59,10 +59,9 @@ class Flow(Mixer):
 
     def begin(self, x: Tensor) -> FlowState:
         rows, dtype = (x.shape[0], self.heads), _wide(x.dtype)
-        sums = [torch.zeros(*rows, self.head_dim, device=x.device, dtype=dtype) for _ in range(4)]
         memory = torch.zeros(*rows, self.head_dim, self.head_dim, device=x.device, dtype=dtype)
-        seen = torch.zeros(x.shape[0], device=x.device, dtype=torch.int64)
-        return FlowState(seen, *sums, torch.zeros(rows, device=x.device, dtype=dtype), memory)
+        none, seen = memory[..., 0], torch.zeros(x.shape[0], device=x.device, dtype=torch.int64)
+        return FlowState(seen, none, none, none, none, none[..., 0], memory)
 
     def mix(self, x: Tensor, state: FlowState, valid: Tensor | None) -> tuple[Tensor, FlowState]:
         q, k, v = self._project(x)
@@ -83,8 +82,10 @@ class Flow(Mixer):
         out, memory = recur(q / (into * places), k, v * (crowding / crowd.clamp(min=0.1) * places), None, state.memory)
         out = join_heads(out * allocation).to(x.dtype)
         seen = state.seen + (time if valid is None else valid.sum(1))
-        sums = (each[:, :, -1] for each in (keys, queries, shared_keys, shared_queries))
-        return self.output(out), FlowState(seen, *sums, crowd[:, :, -1, 0], memory)
+        keys, queries, shared_keys, shared_queries, crowd = (
+            each[:, :, -1] for each in (keys, queries, shared_keys, shared_queries, crowd)
+        )
+        return self.output(out), FlowState(seen, keys, queries, shared_keys, shared_queries, crowd[..., 0], memory)
 
     def reference(self, x: Tensor) -> Tensor:
         q, k, v = self._project(x)

@@ -36,7 +36,7 @@ class LightNetGrid(Mixer):
         self.norm = nn.Parameter(torch.ones(dim))
         self.output = nn.Linear(dim, dim, bias=False)
 
-    def mix(self, x: Tensor, state: None, valid: None) -> tuple[Tensor, None]:
+    def mix(self, x: Tensor, state: None, valid: Tensor | None) -> tuple[Tensor, None]:
         q, k, v = self._project(x)
         with torch.autocast(x.device.type, enabled=False):
             out = q @ (k.softmax(dim=2).mT @ v)

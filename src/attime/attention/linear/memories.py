@@ -64,14 +64,14 @@ class MixtureOfMemories(Mixer):
         self.memories, self.top, self.shared, self.width = memories, top, shared, width
         self.router = nn.Linear(dim, memories, bias=False)
         self.inputs = nn.Linear(dim, 2 * dim, bias=False)  # query and output gate, the same for all memories
-        self.writes = nn.Parameter(torch.empty(memories + shared, dim, 2 * dim + 2 * heads))  # key, value, beta, decay
+        sizes = (dim, 2 * dim + 2 * heads)  # key, value, beta, decay
+        self.writes = nn.ModuleList(nn.Linear(*sizes, bias=False) for _ in range(memories + shared))
         self.taps = nn.Parameter(torch.empty(3 * dim, width))
         self.log_rate = nn.Parameter(torch.empty(heads).uniform_(1, 16).log())
         step = torch.empty(heads).uniform_(-6.9, -2.3).exp()  # 0.001 to 0.1
         self.bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
         self.norm = nn.Parameter(torch.ones(self.head_dim))
         self.output = nn.Linear(dim, dim, bias=False)
-        nn.init.uniform_(self.writes, -(dim**-0.5), dim**-0.5)
         nn.init.uniform_(self.taps, -(width**-0.5), width**-0.5)
 
     def route(self, x: Float[Tensor, "batch time dim"]) -> tuple[Scores, Bool[Tensor, "batch time memories"], Scores]:
@@ -120,9 +120,7 @@ class MixtureOfMemories(Mixer):
         x, q = packed.chunk(2, dim=-1)
         past, memory = state.past[:, which], state.memory[:, which]
         shape = past.shape[:2]
-        key, value, beta, slow = torch.einsum("b e t d, e d n -> b e t n", x, self.writes[which]).split(
-            [self.dim, self.dim, self.heads, self.heads], dim=-1
-        )
+        key, value, beta, slow = self._written(x.unbind(1), which)
         mine = mine.flatten(0, 1)
         mixed = torch.cat([q, key, value], dim=-1).flatten(0, 1)
         mixed, past = short_conv(mixed, self.taps, past.flatten(0, 1), mine)
@@ -131,6 +129,11 @@ class MixtureOfMemories(Mixer):
         out, memory = recur_delta(q, k, v, log_decay * mine[:, None], beta * mine[:, None], memory.flatten(0, 1))
         return join_heads(out).unflatten(0, shape), past.unflatten(0, shape), memory.unflatten(0, shape)
 
+    def _written(self, x: Sequence[Tensor], which: slice) -> tuple[Tensor, ...]:
+        """Key, value, beta and decay of each memory, before their activations; `x` has one entry per memory."""
+        written = torch.stack([write(each) for write, each in zip(self.writes[which], x, strict=True)], dim=1)
+        return written.split([self.dim, self.dim, self.heads, self.heads], dim=-1)
+
     def _gates(self, slow: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
         wide = _wide(slow.dtype)
         log_decay = -self.log_rate.to(wide).exp() * F.softplus(slow.to(wide) + self.bias.to(wide))
@@ -138,11 +141,10 @@ class MixtureOfMemories(Mixer):
 
     def _act(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (each.unflatten(-1, (self.heads, -1)) for each in F.silu(mixed.to(_wide(mixed.dtype))).chunk(3, -1))
-        q, k = (each * torch.rsqrt(each.square().sum(-1, keepdim=True) + 1e-6) for each in (q, k))
-        return q, k, v
+        return F.normalize(q, dim=-1) * self.head_dim**-0.5, F.normalize(k, dim=-1), v
 
     def _emit(self, out: Tensor, gate: Tensor) -> Tensor:
-        out = F.rms_norm(out.unflatten(-1, (self.heads, -1)), (self.head_dim,), self.norm.to(out.dtype), 1e-5)
+        out = F.rms_norm(out.unflatten(-1, (self.heads, -1)), (self.head_dim,), self.norm.to(out.dtype))
         return self.output(out.flatten(-2).to(gate.dtype) * F.silu(gate))
 
     def reference(self, x: Tensor) -> Tensor:
@@ -153,9 +155,7 @@ class MixtureOfMemories(Mixer):
         if self.shared:
             weights, chosen = F.pad(weights, (0, 1), value=1.0), F.pad(chosen, (0, 1), value=True)
         for t in range(x.shape[1]):
-            key, value, beta, slow = torch.einsum("b d, e d n -> b e n", x[:, t], self.writes).split(
-                [self.dim, self.dim, self.heads, self.heads], dim=-1
-            )
+            key, value, beta, slow = self._written([x[:, t]] * len(self.writes), slice(None))
             new = torch.cat([queries[:, t, None].expand_as(key), key, value], dim=-1)
             seen = torch.cat([window, new[:, :, None]], dim=2)
             q, k, v = self._act(torch.einsum("b e w c, c w -> b e c", seen, self.taps))

@@ -1,3 +1,6 @@
 """Family softmax."""
 
-__all__: list[str] = []
+from attime.attention.softmax.chunk_gated import ChunkGated
+from attime.attention.softmax.prefix_query import PrefixQuery
+
+__all__ = ["ChunkGated", "PrefixQuery"]

@@ -1,6 +1,7 @@
 """Spans on frames and grids, whose tokens are laid out row by row: frame-causal, neighbourhood in 1, 2 and 3-D, radial."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import final
@@ -129,9 +130,16 @@ class Radial(Span):
         return int(max(self.block, self.decay * left))
 
     def allows(self, query: Tensor, key: Tensor, head: Tensor | None = None) -> Tensor:
-        widths = _widths(self, key.device)[0]
-        apart = (query // self.tokens - key // self.tokens).abs()
-        return (query % self.tokens - key % self.tokens).abs() <= widths[apart]
+        return self.on(key.device)(query, key, head)
+
+    def on(self, device: torch.device) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+        widths, tokens = _widths(self, device)[0], self.tokens
+
+        def allows(query: Tensor, key: Tensor, head: Tensor | None) -> Tensor:
+            apart = (query // tokens - key // tokens).abs()
+            return (query % tokens - key % tokens).abs() <= widths[apart]
+
+        return allows
 
     def tile(self, query: Range, key: Range, head: Tensor | None = None) -> Tile:
         _, widest, narrowest, dropped = _widths(self, key.low.device)

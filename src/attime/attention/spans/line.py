@@ -1,5 +1,6 @@
 """Spans on a line of tokens: causal, window, sinks, dilated, strided shards, documents, prefix."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import final
@@ -123,6 +124,11 @@ class Documents(Span):
 
     def allows(self, query: Tensor, key: Tensor, head: Tensor | None = None) -> Tensor:
         return self._number(query) == self._number(key)
+
+    def on(self, device: torch.device) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+        numbers = _numbers(self.lengths, device)
+        last = numbers.numel() - 1
+        return lambda query, key, head: numbers[query.clamp(max=last)] == numbers[key.clamp(max=last)]
 
     def tile(self, query: Range, key: Range, head: Tensor | None = None) -> Tile:
         query, key = (Range(self._number(each.low), self._number(each.high)) for each in (query, key))

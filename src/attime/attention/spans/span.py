@@ -5,6 +5,7 @@ some, every) and about the future of a key (`needed`). Positions are absolute to
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, final
@@ -18,7 +19,8 @@ from attime.errors import AttimeError
 
 __all__ = ["Intersection", "Range", "Span", "Tile", "Union"]
 
-BLOCK = 128  # tokens per block: FlexAttention's default, and right for a CPU
+BLOCK = 64  # tokens per block on a CPU: the working set of a block of queries stays in its cache
+FLEX_BLOCK = 128  # the least that FlexAttention takes on a GPU
 
 
 class Range(NamedTuple):
@@ -64,6 +66,10 @@ class Span(ABC):
         Never False for a key that is still seen. True a little longer than need be is allowed.
         """
 
+    def on(self, device: torch.device) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+        """`allows` with its tables, where it has any, ready on a device: what FlexAttention can trace."""
+        return self.allows
+
     def __or__(self, other: "Span") -> "Span":
         """Pairs that either rule allows."""
         return Union(self, other)
@@ -108,6 +114,7 @@ class Span(ABC):
             query=query,
             key=key,
             allows=self.allows,
+            on=self.on,
         )
 
     def block_mask(
@@ -151,6 +158,10 @@ class Union(_Pair):
     def allows(self, query: Tensor, key: Tensor, head: Tensor | None = None) -> Tensor:
         return self.left.allows(query, key, head) | self.right.allows(query, key, head)
 
+    def on(self, device: torch.device) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+        left, right = self.left.on(device), self.right.on(device)
+        return lambda query, key, head: left(query, key, head) | right(query, key, head)
+
     def tile(self, query: Range, key: Range, head: Tensor | None = None) -> Tile:
         left, right = self.left.tile(query, key, head), self.right.tile(query, key, head)
         return Tile(left.some | right.some, left.every | right.every)
@@ -166,6 +177,10 @@ class Intersection(_Pair):
 
     def allows(self, query: Tensor, key: Tensor, head: Tensor | None = None) -> Tensor:
         return self.left.allows(query, key, head) & self.right.allows(query, key, head)
+
+    def on(self, device: torch.device) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+        left, right = self.left.on(device), self.right.on(device)
+        return lambda query, key, head: left(query, key, head) & right(query, key, head)
 
     def tile(self, query: Range, key: Range, head: Tensor | None = None) -> Tile:
         left, right = self.left.tile(query, key, head), self.right.tile(query, key, head)

@@ -30,6 +30,7 @@ from attime.attention.state import State
 __all__ = ["Sharded"]
 
 NOWHERE = torch.iinfo(torch.int32).max  # the position of an empty slot: later than any query
+LARGE = range(32, 513)  # shards that the kernel takes as its blocks: then none of them needs a mask
 PIECE = 256  # a machine constant: queries between two evictions
 
 
@@ -68,7 +69,8 @@ class Sharded(Mixer):
         q, k, v = (split_heads(each, self.heads) for each in self.inputs(x).chunk(3, dim=-1))
         there = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if valid is None else valid
         if state.positions.shape[2] == 0:  # padding stands at the end, where nothing valid looks
-            out = attend_blocks(q, k, v, self.span.blocks(x.shape[1]))
+            size = self.span.block if self.span.block in LARGE else 128
+            out = attend_blocks(q, k, v, self.span.blocks(x.shape[1], size=size))
             return self.output(join_heads(out)), self._evict(_extend(state, k, v, there))
         outputs = []
         for q_c, k_c, v_c, there_c in zip(
