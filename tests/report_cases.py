@@ -54,11 +54,11 @@ def mixer(name: str, quality: float, near: int, far: int, quick: float, slow: fl
 def judged(rows: list[Row]) -> tuple[Row, ...]:
     """Marks of the test data, lower being better: the Pareto front, and the best as winner."""
     mixers = [row for row in rows if row.quality is not None and row.kind == "mixer" and row.status == "done"]
-    best = min(mixers, key=lambda row: row.quality, default=None)
+    best = min(mixers, key=lambda row: row.quality or 0.0, default=None)
 
     def beaten(row: Row) -> bool:
-        ours = (row.quality, row.state_bytes[65536])
-        theirs = [(each.quality, each.state_bytes[65536]) for each in mixers]
+        ours = (row.quality or 0.0, row.state_bytes[65536])
+        theirs = [(each.quality or 0.0, each.state_bytes[65536]) for each in mixers]
         return any(q <= ours[0] and b <= ours[1] and (q, b) != ours for q, b in theirs)
 
     marked = [replace(row, pareto=row in mixers and not beaten(row), winner=row is best) for row in rows]
@@ -156,15 +156,15 @@ def nothing_finished() -> Comparison:
 
 def nothing_beats_the_floor() -> Comparison:
     """A score of which more is better, and a floor above all mixers."""
-    rows = [
-        replace(
-            row, quality=round(1 - row.quality / 3, 3), scores={"accuracy": round(1 - row.quality / 3, 3)}, pareto=False
+    rows = []
+    for row in full().rows:
+        share = (
+            round(1 - (row.quality or 0.0) / 3, 3)
+            if row.kind == "mixer"
+            else round(0.75 - (row.quality or 0.0) / 10, 3)
         )
-        if row.kind == "mixer"
-        else replace(row, quality=round(0.75 - row.quality / 10, 3), scores={})
-        for row in full().rows
-    ]
-    rows = [replace(row, curve=tuple(replace(p, quality=1 - (p.quality or 0) / 3) for p in row.curve)) for row in rows]
+        points = tuple(replace(point, quality=1 - (point.quality or 0.0) / 3) for point in row.curve)
+        rows.append(replace(row, quality=share, scores={"accuracy": share}, pareto=False, curve=points))
     answer = "Nothing beats the floor in this budget: trigram has 0.559, the best mixer, Softmax, 0.529."
     return replace(full(), rows=tuple(rows), metric="accuracy", unit="", better="higher", answer=answer)
 

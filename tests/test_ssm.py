@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from attime.attention.rotary import rotate, turns
 from attime.attention.softmax import ChunkGated, PrefixQuery
 from attime.attention.ssm import LSSL, Diagonal, Selective, lssl
 from attime.errors import AttimeError
@@ -57,7 +58,9 @@ def test_backward_euler_is_a_gate() -> None:
     torch.testing.assert_close(mixer(x)[1].memory, state[..., None].expand(-1, -1, 2))
 
 
-@pytest.mark.parametrize("mixer", [LSSL(8, slots=8), Diagonal(8), Selective(8), PrefixQuery(8)], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "mixer", [LSSL(8, slots=8), Diagonal(8), Selective(8), PrefixQuery(8)], ids=lambda m: type(m).__name__
+)
 def test_state_is_small_after_a_long_past(mixer) -> None:
     with torch.no_grad():
         _, state = mixer(torch.randn(1, 3000, 8))
@@ -86,10 +89,8 @@ def test_chunk_gated_with_chunks_of_one_and_open_gates_is_attention() -> None:
     mixer, x = ChunkGated(8, chunk=1).double(), torch.randn(2, 11, 8, dtype=DOUBLE)
     mixer.gate_bias.data.fill_(-1e4)
     z, v, _, q, k = mixer.inputs(x).split(8, dim=-1)
-    turn = torch.polar(torch.ones(11, 2, dtype=DOUBLE), torch.arange(11)[:, None] * torch.tensor([1.0, 0.01], dtype=DOUBLE))
     q, k, v = (each.unflatten(-1, (2, 4)).transpose(1, 2) for each in (q, k, v))
-    q, k = (torch.complex(*each.chunk(2, -1)) * turn for each in (q, k))
-    q, k = (torch.cat([each.real, each.imag], -1) for each in (q, k))
+    q, k = (rotate(each, turns(torch.arange(11)[None], 4)) for each in (q, k))
     out = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(-2)
     torch.testing.assert_close(mixer(x)[0], mixer.output(z.sigmoid() * out))
 

@@ -8,9 +8,13 @@ from typing import Any
 from attime.errors import AttimeError
 from attime.streams.contract import Stream
 from attime.streams.events import Events, read_events
+from attime.streams.music import Pieces
+from attime.streams.public import public
 from attime.streams.series import Series, read_series
 from attime.streams.text import Corpus, read_text, standard_library
-from attime.tasks import Chorales, Forecast, Needle, NextEvent, NextItem, Recall, Task, Text
+from attime.streams.tracks import Tracks
+from attime.tasks import Chorales, Forecast, Needle, NextEvent, NextItem, Recall, Text, Trajectories
+from attime.tasks.contract import Task
 
 __all__ = ["Source", "source_of"]
 
@@ -68,21 +72,20 @@ def _made(options: argparse.Namespace) -> Source:
 
 
 def _public(options: argparse.Namespace) -> Source:
-    from attime.streams.music import Chorales as Music
-    from attime.streams.public import public
-
     stream: Stream = public(options.data)
     if isinstance(stream, Corpus):
         return _text(stream, options)
     if isinstance(stream, Series):
-        return _series(stream if not options.target else stream.only(options.target), options)
+        return _series(stream, options)
+    if isinstance(stream, Events) and stream.part is not None:  # histories of event types that come already split
+        return Source(task=NextEvent.of(stream), data=stream.about, batch=32)
     if isinstance(stream, Events):
-        if stream.part is not None:  # sequences that come split are histories of event types
-            return Source(task=NextEvent.of(stream), data=stream.about, batch=32)
         return _events(stream, options)
-    if isinstance(stream, Music):
-        return Source(task=Chorales.of(stream), data=stream.about, batch=16)
-    raise AttimeError(f"{options.data} has no task for `attime compare` yet; attime data lists what each set is for.")
+    if isinstance(stream, Pieces):
+        return Source(task=Chorales.of(stream), data=stream.about)
+    if isinstance(stream, Tracks):
+        return Source(task=Trajectories.public(), data=stream.about, batch=64, shape={"memory": 2.0})
+    raise AttimeError(f"{options.data} has no task for attime compare; attime data says what each set is good for.")
 
 
 def _only_where_used(options: argparse.Namespace) -> None:

@@ -90,8 +90,8 @@ def _inputs(model: Model, *, seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     if isinstance(model, TokenModel):
         return torch.randint(model.vocabulary, (2, LENGTH), generator=generator)
-    assert isinstance(model, SeriesModel)
-    return torch.randn(2, LENGTH, model.channels, generator=generator, dtype=torch.float64)
+    channels = model.channels if isinstance(model, SeriesModel) else 3
+    return torch.randn(2, LENGTH, channels, generator=generator, dtype=torch.float64)
 
 
 def _outputs(model: Model, inputs: Tensor) -> tuple[Tensor, object]:

@@ -80,7 +80,7 @@ def run(*, keys: int = 512, longer: int = 8192, queries: int = 16, block: int = 
     """Count the three cascades and compare what they compute."""
     torch.manual_seed(seed)
     head_dim = 32
-    q, k, v = (10 * torch.randn(1, 1, n, head_dim, dtype=torch.float64) for n in (queries, keys, keys))
+    q, k, v = (3 * torch.randn(1, 1, n, head_dim, dtype=torch.float64) for n in (queries, keys, keys))
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
     scores = q @ k.mT * head_dim**-0.5
     weights = (scores - scores.amax(-1, keepdim=True)).exp()
@@ -89,7 +89,9 @@ def run(*, keys: int = 512, longer: int = 8192, queries: int = 16, block: int = 
     local = [(each - each.amax(-1, keepdim=True)).exp() for each in blocks]
     scale = [(each.amax(-1, keepdim=True) - scores.amax(-1, keepdim=True)).exp() for each in blocks]
     parts = list(zip(local, scale, v.split(block, dim=2), strict=True))
-    two = sum(part * by @ value for part, by, value in parts) / sum(part.sum(-1, keepdim=True) * by for part, by, _ in parts)
+    two = sum(part * by @ value for part, by, value in parts) / sum(
+        part.sum(-1, keepdim=True) * by for part, by, _ in parts
+    )
     running = partial(q, k[:, :, :block], v[:, :, :block])
     for k_b, v_b in zip(k[:, :, block:].split(block, 2), v[:, :, block:].split(block, 2), strict=True):
         running = merge(running, partial(q, k_b, v_b))
@@ -103,7 +105,10 @@ def run(*, keys: int = 512, longer: int = 8192, queries: int = 16, block: int = 
     holds = max(numbers[f"{name}_error"] for name in ("one", "two", "three")) < 1e-12
     holds &= [numbers[f"{name}_passes_{keys}"] for name in ("three", "two", "one")] == [3, 2, 1]
     holds &= numbers[f"one_held_{longer}"] == numbers[f"one_held_{keys}"]
-    holds &= all(numbers[f"{name}_held_{longer}"] >= 0.9 * grown * numbers[f"{name}_held_{keys}"] > 0 for name in ("two", "three"))
+    holds &= all(
+        numbers[f"{name}_held_{longer}"] >= 0.9 * grown * numbers[f"{name}_held_{keys}"] > 0
+        for name in ("two", "three")
+    )
     holds &= numbers[f"three_divisions_{longer}"] == longer and numbers[f"one_divisions_{longer}"] == head_dim
     return Verdict(holds=bool(holds), numbers=numbers, reason="" if holds else "a count or an output is not as claimed")
 

@@ -56,22 +56,32 @@ def run(*, length: int = 400, clips: int = 400, slots: int = 32, seed: int = 0) 
         rescaled = error(memory(half)[test] @ reader, past[test])
         mixer.log_step -= math.log(2)
         matrix = torch.randn(slots, slots, dtype=torch.float64) * (slots / 2 / slots**0.5)
-        matrix -= (torch.linalg.eigvals(matrix).real.max() + 1) * torch.eye(slots, dtype=torch.float64)  # as slow as HiPPO's
+        matrix -= (torch.linalg.eigvals(matrix).real.max() + 1) * torch.eye(
+            slots, dtype=torch.float64
+        )  # as slow as HiPPO's
         mixer.dynamics = lambda dtype: matrix.to(dtype)
         random = memory(clip)
     kept = error(hippo[test] @ reader, past[test])
     baseline = error(random[test] @ fit(random[train], past[train]), past[test])
     numbers = dict(
-        views_differ=views, hippo_error=kept, random_error=baseline, half_rate_rescaled=rescaled, half_rate_unchanged=stale
+        views_differ=views,
+        hippo_error=kept,
+        random_error=baseline,
+        half_rate_rescaled=rescaled,
+        half_rate_unchanged=stale,
     )
     holds = views < 1e-5 and kept < baseline / 2 and rescaled - kept < (stale - kept) / 5
-    return Verdict(holds=holds, numbers=numbers, reason="" if holds else "see the numbers: one of the three does not hold")
+    return Verdict(
+        holds=holds, numbers=numbers, reason="" if holds else "see the numbers: one of the three does not hold"
+    )
 
 
 def fit(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Ridge regression."""
     gram = features.mT @ features
-    return torch.linalg.solve(gram + 1e-6 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype), features.mT @ targets)
+    return torch.linalg.solve(
+        gram + 1e-6 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype), features.mT @ targets
+    )
 
 
 def error(found: torch.Tensor, truth: torch.Tensor) -> float:

@@ -1,8 +1,8 @@
 """The sheet that every chart of the report is drawn on: its size in pixels, its axes, its names and its note."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from statistics import median
 from typing import Any, Literal
@@ -15,34 +15,32 @@ from attime.report.theme import Theme
 __all__ = ["NARROW", "Sheet", "note", "short", "window"]
 
 FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+HOVER = {"hovertemplate": "%{hovertext}<extra></extra>"}
+"""Names never stand in a template, where a percent sign would be read."""
 NARROW = 560
 """Below this width a chart is drawn for a phone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """A figure with its plot area in pixels and the ranges of its axes, for putting names where they fit."""
+    """A chart being drawn: its plot area in pixels and the ranges of its axes, for putting names where they fit."""
 
-    figure: go.Figure
     theme: Theme
     width: int
-    height: int
-    right: int
     x: tuple[float, float]
     y: tuple[float, float]
+    right: int = 14
     left: int = 54
     top: int = 40
     bottom: int = 54
+    traces: list[dict[str, Any]] = field(default_factory=list)
+    shapes: list[dict[str, Any]] = field(default_factory=list)
+    names: list[dict[str, Any]] = field(default_factory=list)
 
-    @classmethod
-    def blank(
-        cls, theme: Theme, *, width: int, x: tuple[float, float], y: tuple[float, float], right: int = 14
-    ) -> "Sheet":
-        """An empty chart with quiet axes, fixed in place so that a phone scrolls over it."""
-        height = 420 if width < NARROW else 480
-        sheet = cls(figure=go.Figure(), theme=theme, width=width, height=height, right=right, x=x, y=y)
+    def figure(self, note: str, **xaxis: Any) -> go.Figure:
+        """What was drawn, with quiet axes, fixed in place so that a phone scrolls over it."""
+        theme = self.theme
         axis = {
-            "showgrid": True,
             "gridcolor": theme.line,
             "linecolor": theme.line,
             "tickcolor": theme.line,
@@ -50,29 +48,28 @@ class Sheet:
             "zeroline": False,
             "fixedrange": True,
             "tickfont": {"color": theme.muted, "size": 12},
-            "title": {"font": {"color": theme.muted, "size": 13}, "standoff": 10},
         }
-        sheet.figure.update_layout(
-            template="none",
-            width=width,
-            height=height,
-            margin={"l": sheet.left, "r": right, "t": sheet.top, "b": sheet.bottom},
-            paper_bgcolor=theme.panel,
-            plot_bgcolor=theme.panel,
-            font={"family": FONT, "color": theme.ink, "size": 13},
-            showlegend=False,
-            hovermode="closest",
-            dragmode=False,
-            hoverlabel={
-                "bgcolor": theme.panel,
-                "bordercolor": theme.muted,
-                "align": "left",
-                "font": {"family": FONT, "color": theme.ink, "size": 13},
-            },
-            xaxis={**axis, "range": list(x), "showgrid": False, "showline": True},
-            yaxis={**axis, "range": list(y), "nticks": 8},
-        )
-        return sheet
+        title = {"text": xaxis.pop("title"), "font": {"color": theme.muted, "size": 13}, "standoff": 10}
+        font = {"family": FONT, "color": theme.ink, "size": 13}
+        layout = {
+            "template": "none",
+            "width": self.width,
+            "height": self.height,
+            "margin": {"l": self.left, "r": self.right, "t": self.top, "b": self.bottom},
+            "paper_bgcolor": theme.panel,
+            "plot_bgcolor": theme.panel,
+            "font": font,
+            "showlegend": False,
+            "hovermode": "closest",
+            "dragmode": False,
+            "hoverlabel": {"bgcolor": theme.panel, "bordercolor": theme.muted, "align": "left", "font": font},
+            "xaxis": {**axis, "range": list(self.x), "showgrid": False, "showline": True, "title": title, **xaxis},
+            "yaxis": {**axis, "range": list(self.y), "nticks": 8},
+            "shapes": self.shapes,
+            "annotations": self.names,
+            "meta": {"note": note},
+        }
+        return go.Figure([go.Scatter(trace) for trace in self.traces], layout)
 
     def across(self, x: float) -> float:
         """Pixels from the left edge of the plot area."""
@@ -88,32 +85,45 @@ class Sheet:
         return self.width - self.left - self.right, self.height - self.top - self.bottom
 
     @property
+    def height(self) -> int:
+        """Pixels, the same for all of one kind of screen."""
+        return 420 if self.narrow else 480
+
+    @property
     def narrow(self) -> bool:
         """Drawn for a phone."""
         return self.width < NARROW
 
     def head(self, text: str) -> None:
         """What the vertical axis shows, written upright above it."""
-        self.figure.add_annotation(
-            text=escape(text, quote=False), xref="paper", yref="paper", x=0, y=1, xanchor="left", yanchor="bottom",
-            xshift=8 - self.left, yshift=12, showarrow=False, font={"color": self.theme.muted, "size": 13},
-        )  # fmt: skip
+        edge = {"xanchor": "left", "yanchor": "bottom", "xshift": 8 - self.left, "yshift": 12}
+        self.write(text, (0, 1), self.theme.muted, size=13, xref="paper", yref="paper", **edge)
 
-    def write(self, text: str, at: tuple[float, float], colour: str, *, bold: bool = False, **more: Any) -> None:
+    def write(
+        self, text: str, at: tuple[float, float], colour: str, *, bold: bool = False, size: float = 0, **more: Any
+    ) -> None:
         """A name at a point of the chart; with `ax` and `ay`, that many pixels away from it with a line to it."""
         name = escape(text, quote=False)
         leader = {"showarrow": "ax" in more, "arrowhead": 0, "arrowwidth": 1, "arrowcolor": self.theme.muted}
-        self.figure.add_annotation(
-            **{"text": f"<b>{name}</b>" if bold else name, "x": at[0], "y": at[1], "borderpad": 0, **leader, **more},
-            font={"color": colour, "size": self.size},
-        )
+        font = {"color": colour, "size": size or self.size}
+        what = {"text": f"<b>{name}</b>" if bold else name, "x": at[0], "y": at[1], "borderpad": 0, "font": font}
+        self.names.append({**what, **leader, **more})
 
-    def rule(self, start: tuple[float, float], end: tuple[float, float], colour: str, **line: Any) -> None:
+    def rule(self, start: tuple[float, float], end: tuple[float, float], colour: str, *, dash: str = "solid") -> None:
         """A straight line under the data."""
-        self.figure.add_shape(
-            type="line", x0=start[0], y0=start[1], x1=end[0], y1=end[1], layer="below",
-            line={"color": colour, "width": 1.2, **line},
-        )  # fmt: skip
+        ends = {"x0": start[0], "y0": start[1], "x1": end[0], "y1": end[1]}
+        self.shapes.append({"type": "line", "layer": "below", **ends, "line": _line(colour, 1.2, dash)})
+
+    def line(self, points: Sequence[tuple[float, float]], colour: str, width: float, **more: Any) -> None:
+        """A curve."""
+        style = _line(colour, width, more.pop("dash", "solid"), shape=more.pop("shape", "linear"))
+        self.traces.append({**_columns(points), "mode": "lines", "line": style, **HOVER, **more})
+
+    def dots(self, points: Sequence[tuple[float, float]], marker: Mapping[str, Any], **more: Any) -> None:
+        """Points; half of one may stand over the edge."""
+        self.traces.append(
+            {**_columns(points), "mode": "markers", "marker": marker, "cliponaxis": False, **HOVER, **more}
+        )
 
     @property
     def size(self) -> int:
@@ -123,6 +133,14 @@ class Sheet:
     def box(self, text: str, *, left: float, top: float) -> Box:
         """The room that a name takes."""
         return Box(left, top, left + text_width(text, self.size), top + LINE * self.size)
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> dict[str, list[float]]:
+    return {"x": [x for x, _ in points], "y": [y for _, y in points]}
+
+
+def _line(colour: str, width: float, dash: str, **more: Any) -> dict[str, Any]:
+    return {"color": colour, "width": width, "dash": dash, **more}
 
 
 def window(mixers: Sequence[float], floors: Sequence[float], better: Literal["lower", "higher"]) -> tuple[float, float]:

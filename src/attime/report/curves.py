@@ -11,7 +11,7 @@ from attime.report.chart import NARROW, Sheet, note, short
 from attime.report.columns import ARROWS, ranked, score
 from attime.report.labels import LINE, spread, text_width
 from attime.report.theme import LIGHT, Theme
-from attime.report.units import significant
+from attime.report.units import count, significant
 from attime.tasks.result import Comparison, Row
 
 __all__ = ["curves"]
@@ -61,7 +61,7 @@ def curves(
     longest = max(line.points[-1][0] for line in mixers) or 1.0
     letters, size = (13, 11) if width < NARROW else (24, 12)
     right = 30 + round(max(text_width(short(line.row.name, letters), size) for line in (*mixers, *floors)))
-    sheet = Sheet.blank(theme, width=width, x=(0.0, 1.01 * longest), y=(low, high), right=right)
+    sheet = Sheet(theme=theme, width=width, x=(0.0, 1.01 * longest), y=(low, high), right=right)
 
     shown = [line for line in (*mixers, *floors) if low <= line.end <= high]
     for line in shown:  # from where a curve ended to its name
@@ -70,18 +70,17 @@ def curves(
         )
         sheet.rule((start, line.end), (sheet.x[1], line.end), colour, dash=dash)
     for line in sorted(mixers, key=lambda line: line.weight):
-        _draw(sheet, line, unit=" s" if across == "seconds" else " tokens", inside=line in shown)
+        _draw(sheet, line, across, inside=line in shown)
     unnamed = _names(sheet, shown, letters)
 
     title = "CPU seconds of training" if across == "seconds" else "Tokens of training"
-    sheet.figure.update_xaxes(title_text=title, nticks=5 if sheet.narrow else 10)
     what = f"{comparison.metric} on validation" if measure == "quality" else "training loss"
     sheet.head(f"{what} {ARROWS[better]} {better} is better")
     away = [f"{line.row.name} {significant(line.end)}" for line in (*mixers, *floors) if line not in shown]
     drawn = {id(line.row) for line in mixers}
     missing = [row.name for row in comparison.rows if row.kind == "mixer" and id(row) not in drawn]
-    sheet.figure.update_layout(meta={"note": note(away=away, missing=missing, unnamed=unnamed)})
-    return sheet.figure
+    text = note(away=away, missing=missing, unnamed=unnamed)
+    return sheet.figure(text, title=title, nticks=5 if sheet.narrow else 10)
 
 
 def _lines(comparison: Comparison, across: Progress, measure: Measure, theme: Theme) -> tuple[list[_Line], list[_Line]]:
@@ -113,20 +112,15 @@ def _heights(mixers: list[_Line], floors: list[_Line], better: Literal["lower", 
     return min(ends), max(ends)
 
 
-def _draw(sheet: Sheet, line: _Line, *, unit: str, inside: bool) -> None:
+def _draw(sheet: Sheet, line: _Line, across: Progress, *, inside: bool) -> None:
     row, name = line.row, escape(line.row.name, quote=False)
-    sheet.figure.add_scatter(
-        x=[x for x, _ in line.points], y=[y for _, y in line.points], name=name, mode="lines",
-        line={"color": line.colour, "width": 3 if row.winner else 1.7 if row.pareto else 1.1,
-              "dash": "solid" if row.status == "done" else "dot"},
-        hovertext=[f"<b>{name}</b><br>{significant(y, 4)} after {x:,.4g}{unit}" for x, y in line.points],
-        hovertemplate="%{hovertext}<extra></extra>",
-    )  # fmt: skip
+    after = (lambda x: f"{significant(x)} s") if across == "seconds" else (lambda x: f"{count(x)} tokens")
+    texts = [f"<b>{name}</b><br>{significant(y, 4)} after {after(x)}" for x, y in line.points]
+    width, dash = 3 if row.winner else 1.7 if row.pareto else 1.1, "solid" if row.status == "done" else "dot"
+    sheet.line(line.points, line.colour, width, dash=dash, name=name, hovertext=texts)
     if inside:
-        sheet.figure.add_scatter(
-            x=[line.points[-1][0]], y=[line.end], mode="markers", hoverinfo="skip", cliponaxis=False,
-            marker={"color": line.colour, "size": 8 if row.winner else 5}, name=name,
-        )  # fmt: skip
+        marker = {"color": line.colour, "size": 8 if row.winner else 5}
+        sheet.dots(line.points[-1:], marker, name=name, hoverinfo="skip", hovertemplate=None)
 
 
 def _names(sheet: Sheet, lines: list[_Line], letters: int) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 from math import ceil, floor, isfinite, log2
 from typing import Any, Literal
@@ -10,9 +9,9 @@ from typing import Any, Literal
 from plotly import graph_objects as go
 
 from attime.report.chart import Sheet, note, short, window
-from attime.report.columns import ARROWS, best_floor, columns, direction, long_past, ranked, score
-from attime.report.labels import LINE, Box, Placed, place, text_width
-from attime.report.table import remark
+from attime.report.columns import ARROWS, best_floor, direction, long_past, ranked, score
+from attime.report.floors import draw_floors, hover, name_beyond, name_floors
+from attime.report.labels import Box, Placed, place
 from attime.report.theme import LIGHT, Theme
 from attime.report.units import memory, milliseconds, past, significant
 from attime.tasks.result import Comparison, Row
@@ -79,19 +78,19 @@ def frontier(
     inside = [spot for spot in all_spots if low <= spot.quality <= high]
     bound = limit(comparison, against)
     scale = _Scale.around([spot.cost for spot in inside], bound)
-    sheet = Sheet.blank(theme, width=width, x=(scale.low, scale.high), y=(low, high))
+    sheet = Sheet(theme=theme, width=width, x=(scale.low, scale.high), y=(low, high))
 
     best = [spot for spot in front(comparison, against) if spot in inside]
     crossed = _front(sheet, [(scale(spot.cost), spot.quality) for spot in best])
     visible = [(row, value) for row in floors if low <= (value := score(row) or 0.0) <= high]
-    crossed += _floors(sheet, comparison, visible)
+    crossed += draw_floors(sheet, comparison, visible)
     _dots(sheet, comparison, inside, best, scale)
     taken = [_around(sheet, scale(spot.cost), spot.quality, 9 if spot.row.winner else 6) for spot in inside]
     sign = 1 if comparison.better == "lower" else -1
     far = [(row, value) for row in floors if sign * (value := score(row) or 0.0) > sign * (high if sign > 0 else low)]
-    taken += _beyond(sheet, far, up=sign > 0)
+    taken += name_beyond(sheet, far, up=sign > 0)
     taken += _limit(sheet, bound, scale, show, top=sign < 0)
-    taken += _floor_names(sheet, visible, taken, best_floor(comparison))
+    taken += name_floors(sheet, visible, taken, best_floor(comparison))
     unnamed = 0
     for spot in sorted(inside, key=lambda spot: (not spot.row.winner, spot not in best)):
         box = _name(sheet, spot, scale(spot.cost), best, taken, crossed, far=len(inside) <= 15)
@@ -100,17 +99,16 @@ def frontier(
 
     ticks = scale.ticks(show, sheet.area[0])
     what = "State" if against == "state" else "Time of one step"
-    sheet.figure.update_xaxes(
-        title_text=f"{what} after {past(long_past(comparison) or 0)} tokens, log scale",
-        tickvals=[log2(tick) for tick in ticks],
-        ticktext=[show(tick) for tick in ticks],
-    )
     sheet.head(f"{comparison.metric} {ARROWS[comparison.better]} {direction(comparison)}")
     away = [f"{spot.row.name} {significant(spot.quality)}" for spot in all_spots if spot not in inside]
     placed = {id(spot.row) for spot in all_spots}
     missing = [row.name for row in comparison.rows if row.kind == "mixer" and id(row) not in placed]
-    sheet.figure.update_layout(meta={"note": note(away=away, missing=missing, unnamed=unnamed)})
-    return sheet.figure
+    return sheet.figure(
+        note(away=away, missing=missing, unnamed=unnamed),
+        title=f"{what} after {past(long_past(comparison) or 0)} tokens, log scale",
+        tickvals=[log2(tick) for tick in ticks],
+        ticktext=[show(tick) for tick in ticks],
+    )
 
 
 @dataclass(frozen=True)
@@ -145,10 +143,9 @@ def _front(sheet: Sheet, points: list[tuple[float, float]]) -> list[Box]:
     """The front as stairs: the best quality to be had for so much; returns the boxes along it."""
     if len(points) < 2:
         return []
-    sheet.figure.add_scatter(
-        x=[x for x, _ in points], y=[y for _, y in points], mode="lines", hoverinfo="skip", name="front",
-        line={"color": sheet.theme.ink, "width": 1.2, "shape": "hv"}, opacity=0.55,
-    )  # fmt: skip
+    sheet.line(
+        points, sheet.theme.ink, 1.2, shape="hv", opacity=0.55, hoverinfo="skip", hovertemplate=None, name="front"
+    )
     boxes = []
     for (x, y), (after, better) in pairwise(points):
         left, right, here, there = sheet.across(x), sheet.across(after), sheet.down(y), sheet.down(better)
@@ -156,72 +153,13 @@ def _front(sheet: Sheet, points: list[tuple[float, float]]) -> list[Box]:
     return boxes
 
 
-def _floors(sheet: Sheet, comparison: Comparison, floors: list[tuple[Row, float]]) -> list[Box]:
-    """A dashed line for each floor, with points to hover on."""
-    steps = [sheet.x[0] + (sheet.x[1] - sheet.x[0]) * step / 24 for step in range(25)]
-    for row, value in floors:
-        sheet.figure.add_scatter(
-            x=steps, y=[value] * len(steps), mode="lines", name=escape(row.name, quote=False),
-            line={"color": sheet.theme.floor, "width": 1.2, "dash": "dash"},
-            hovertext=_hover(comparison, row), hovertemplate="%{hovertext}<extra></extra>",
-        )  # fmt: skip
-    return [Box(0, sheet.down(value) - 1, sheet.area[0], sheet.down(value) + 1) for _, value in floors]
-
-
-def _floor_names(sheet: Sheet, floors: list[tuple[Row, float]], taken: list[Box], best: Row | None) -> list[Box]:
-    """A name on each floor's line where it is free: at the right first, above the line first."""
-    named: list[Box] = []
-    wide, high = sheet.area
-    frame, lines = Box(0, 0, wide, high), [sheet.down(value) for _, value in floors]
-    for (row, value), line in zip(floors, lines, strict=True):
-        text = f"{row.name} (floor)" if row is best else row.name
-        others = [Box(0, other - 1, wide, other + 1) for other in lines if other != line]
-        room = sheet.box(text, left=0, top=0)
-        for anchor, share in (("right", 1.0), ("left", 0.0), ("center", 0.5), ("center", 0.75), ("center", 0.25)):
-            shift = {"right": -4, "left": 4, "center": 0}[anchor]
-            left = share * wide + shift - room.right * {"right": 1.0, "left": 0.0, "center": 0.5}[anchor]
-            tops = {"bottom": line - room.bottom - 1, "top": line + 2}
-            boxes = {side: sheet.box(text, left=left, top=top) for side, top in tops.items()}
-            busy = (*taken, *named, *others)
-            free = [s for s, box in boxes.items() if box.within(frame) and not any(map(box.meets, busy))]
-            if free:
-                named.append(boxes[free[0]])
-                where = {"xref": "paper", "xanchor": anchor, "xshift": shift, "yanchor": free[0]}
-                sheet.write(text, (share, value), sheet.theme.floor, **where)
-                break
-    return named
-
-
-def _beyond(sheet: Sheet, floors: list[tuple[Row, float]], up: bool) -> list[Box]:
-    """Floors off the scale: named with their values at the edge that they lie beyond, over one dashed line."""
-    if not floors:
-        return []
-    (wide, high), arrow, told = sheet.area, "↑" if up else "↓", len(floors)
-
-    def text() -> str:
-        rest = f" · {len(floors) - told} more" if told < len(floors) else ""
-        shown = " · ".join(f"{row.name} {significant(value, 4)}" for row, value in floors[:told])
-        return f"{arrow} {'floor' if len(floors) == 1 else 'floors'}: {shown}{rest}"
-
-    while told > 1 and text_width(text(), sheet.size) > wide - 8:
-        told -= 1
-    strip = LINE * sheet.size + 6
-    level = sheet.y[1] - (strip if up else high - strip) / high * (sheet.y[1] - sheet.y[0])
-    sheet.rule((sheet.x[0], level), (sheet.x[1], level), sheet.theme.floor, dash="dash")
-    edge = {"yref": "paper", "yanchor": "top" if up else "bottom", "yshift": -2 if up else 2}
-    sheet.write(text(), (1, 1 if up else 0), sheet.theme.floor, xref="paper", xanchor="right", xshift=-4, **edge)
-    return [Box(0, 0, wide, strip) if up else Box(0, high - strip, wide, high)]
-
-
 def _limit(sheet: Sheet, bound: float | None, scale: _Scale, show: Callable[[float], str], *, top: bool) -> list[Box]:
     """The limit as a line, with what is beyond it shaded; returns the box of its name."""
     if not bound or bound <= 0:
         return []
     at, text, (wide, high) = scale(bound), f"limit {show(bound)}", sheet.area
-    sheet.figure.add_shape(
-        type="rect", x0=at, x1=sheet.x[1], yref="paper", y0=0, y1=1, layer="below", line={"width": 0},
-        fillcolor=sheet.theme.line, opacity=0.45,
-    )  # fmt: skip
+    shade = {"x0": at, "x1": sheet.x[1], "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0}, "opacity": 0.45}
+    sheet.shapes.append({"type": "rect", "layer": "below", "fillcolor": sheet.theme.line, **shade})
     sheet.rule((at, sheet.y[0]), (at, sheet.y[1]), sheet.theme.muted, dash="dot")
     room = sheet.box(text, left=0, top=0)
     after = sheet.across(at) + room.right + 6 <= wide
@@ -244,12 +182,9 @@ def _dots(sheet: Sheet, comparison: Comparison, inside: list[Spot], best: list[S
     for name, members, marker in kinds:
         if members:
             shapes = ["circle" if spot.row.status == "done" else "diamond" for spot in members]
-            sheet.figure.add_scatter(
-                x=[scale(spot.cost) for spot in members], y=[spot.quality for spot in members], mode="markers",
-                name=name, marker={"symbol": shapes, "opacity": 1, **marker}, cliponaxis=False,
-                hovertext=[_hover(comparison, spot.row) for spot in members],
-                hovertemplate="%{hovertext}<extra></extra>",
-            )  # fmt: skip
+            points = [(scale(spot.cost), spot.quality) for spot in members]
+            texts = [hover(comparison, spot.row) for spot in members]
+            sheet.dots(points, {"symbol": shapes, "opacity": 1, **marker}, name=name, hovertext=texts)
 
 
 def _around(sheet: Sheet, x: float, y: float, radius: float) -> Box:
@@ -279,15 +214,3 @@ def _name(
     shift |= {"xanchor": placed.anchor, "yanchor": "middle"}
     sheet.write(name, (x, spot.quality), colour, bold=spot.row.winner, **shift)
     return placed.box
-
-
-def _hover(comparison: Comparison, row: Row) -> str:
-    """Every number of the row."""
-    said = [row.name, *([remark(row)] if remark(row) else [])]
-    numbers = [
-        f"{column.title.replace('-' + chr(10), '').replace(chr(10), ' ')}: {column.cell(row)}"
-        for column in columns(comparison)
-        if column.value(row) is not None
-    ]
-    head, *rest = (escape(line, quote=False) for line in (*said, *numbers))
-    return "<br>".join([f"<b>{head}</b>", *rest])

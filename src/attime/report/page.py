@@ -18,7 +18,7 @@ from attime.tasks.result import Comparison, Row
 
 __all__ = ["page", "write_page"]
 
-WIDTHS = (300, 420, 560, 840)
+WIDTHS = (300, 520, 840)
 """Each chart is laid out for these widths in pixels; the page shows the widest that fits."""
 
 
@@ -34,7 +34,7 @@ def page(comparison: Comparison, *, folder: str = "attime-compare/winner") -> st
         winner=winner,
         facts=_facts(comparison, winner) if winner else [],
         broken=[row for row in comparison.rows if row.status != "done"],
-        titles=[_title(column) for column in shown],
+        titles=[column.title.replace("-\n", "") for column in shown],
         lines=[_cells(row, shown) for row in ranked(comparison)],
         figures=_figures(comparison),
         colours=dict(zip(asdict(LIGHT).values(), asdict(DARK).values(), strict=True)),
@@ -71,10 +71,6 @@ def _template() -> Any:
 
 def _text(name: str) -> str:
     return files("attime.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _title(column: Column) -> str:
-    return column.title.replace("-\n", "").replace("\n", " ")
 
 
 def _cells(row: Row, shown: tuple[Column, ...]) -> dict[str, Any]:

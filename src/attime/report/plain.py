@@ -12,7 +12,9 @@ __all__ = ["listing"]
 def listing(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
     """A table of any values: numbers are aligned to the right, text is taken as it is (no markup)."""
     rows = [tuple(row) for row in rows]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(title) if title else None, title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=Text(title) if title else None, title_justify="left"
+    )
     for place, header in enumerate(headers):
         numbers = [row[place] for row in rows if row[place] is not None]
         right = bool(numbers) and all(

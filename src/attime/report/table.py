@@ -12,6 +12,7 @@ from attime.tasks.result import Comparison, Row
 __all__ = ["mark", "markdown", "notes", "remark", "table"]
 
 WINNER, PARETO = "★", "●"
+_FATE = {"partial": "interrupted before its end.", "failed": "no reason was recorded."}
 
 
 def table(comparison: Comparison, *, width: int | None = None) -> Table:
@@ -22,11 +23,12 @@ def table(comparison: Comparison, *, width: int | None = None) -> Table:
     rows, shown = ranked(comparison), _fitting(comparison, width)
     out = Table(
         box=box.SIMPLE_HEAD,
+        show_edge=False,
         pad_edge=False,
         padding=(0, 1, 0, 0),
         title=Text(f"{comparison.protocol}: {comparison.metric}, {direction(comparison)}"),
         title_justify="left",
-        caption=Text("\n".join(notes(comparison))),
+        caption=Text("\n".join(["", *notes(comparison)])),
         caption_justify="left",
     )
     out.add_column("", width=1)
@@ -34,7 +36,7 @@ def table(comparison: Comparison, *, width: int | None = None) -> Table:
     for column in shown:
         out.add_column(Text(column.title), justify="right", no_wrap=True, vertical="bottom")
     for row in rows:
-        name = Text.assemble(row.name, (f" {remark(row)}" if remark(row) else "", "not bold dim"))
+        name = Text.assemble(row.name, (f" ({remark(row)})" if remark(row) else "", "not bold dim"))
         out.add_row(Text(mark(row)), name, *(Text(column.cell(row)) for column in shown), style=_style(row))
     return out
 
@@ -77,7 +79,7 @@ def notes(comparison: Comparison) -> list[str]:
         *(["floor: needs no attention"] if any(row.kind == "floor" for row in rows) else []),
     ]
     broken = [row for row in rows if row.status != "done"]
-    said = [f"{row.name} ({row.status}): {row.error or 'no reason was recorded.'}" for row in broken]
+    said = [f"{row.name} ({row.status}): {row.error or _FATE[row.status]}" for row in broken]
     if comparison.partial and not broken:
         said = ["This comparison was interrupted: not every trial was run."]
     return [*(["; ".join(legend)] if legend else []), *said]
@@ -94,7 +96,7 @@ def _style(row: Row) -> str:
 def _fitting(comparison: Comparison, width: int | None) -> list[Column]:
     """The columns, without those of least need that would not fit."""
     rows, shown = comparison.rows, list(columns(comparison))
-    fixed = 2 + max((len(f"{row.name} {remark(row)}") for row in rows), default=0)
+    fixed = 2 + max((len(f"{row.name} ({remark(row)})") for row in rows), default=0)
 
     def total() -> int:
         parts = ((*column.title.split("\n"), *(column.cell(row) for row in rows)) for column in shown)

@@ -3,7 +3,7 @@
 from attime.streams.contract import TEST, TRAIN, VALID, Stream
 from attime.streams.events import Events, read_events
 from attime.streams.music import Pieces, read_pieces
-from attime.streams.public import public, public_files, public_names
+from attime.streams.public import local_files, public, public_files, public_names
 from attime.streams.series import Series, read_series
 from attime.streams.sounds import Sounds, read_sounds
 from attime.streams.text import Corpus, read_text, standard_library
@@ -20,6 +20,7 @@ __all__ = [
     "Sounds",
     "Stream",
     "Tracks",
+    "local_files",
     "public",
     "public_files",
     "public_names",

@@ -20,7 +20,7 @@ from attime.streams.sources import SOURCES, File
 from attime.streams.text import cut
 from attime.streams.tracks import read_tracks
 
-__all__ = ["public", "public_files", "public_names"]
+__all__ = ["local_files", "public", "public_files", "public_names"]
 
 MIMIC_YEAR_S = 52 * 7 * 86400.0  # its times are in years of 52 weeks
 
@@ -31,10 +31,13 @@ def public_names() -> tuple[str, ...]:
 
 
 def public_files(name: str) -> dict[str, Path]:
-    """The files of a data set on this machine, checked, by their path below the data folder."""
-    if name not in SOURCES:
-        raise AttimeError(f"there is no public data set {name!r}; known are {', '.join(SOURCES)}.")
-    return {file.path: _found(name, file) for file in SOURCES[name].files}
+    """The files of a data set, fetched where need be and checked, by their path below the data folder."""
+    return {file.path: _found(name, file) for file in _files(name)}
+
+
+def local_files(name: str) -> dict[str, Path | None]:
+    """Where the files of a data set are on this machine, None for those that are not; nothing is fetched or checked."""
+    return {file.path: next((place for place in _places(file) if place.is_file()), None) for file in _files(name)}
 
 
 def public(name: str) -> Stream:
@@ -75,32 +78,41 @@ def public(name: str) -> Stream:
             return replace(read_sounds(path), name=name)
 
 
-def _found(name: str, file: File) -> Path:
-    """The file in $ATTIME_DATA or the cache, downloaded if need be and possible."""
-    cache = _cache()
+def _files(name: str) -> tuple[File, ...]:
+    if name not in SOURCES:
+        raise AttimeError(f"there is no public data set {name!r}; known are {', '.join(SOURCES)}.")
+    return SOURCES[name].files
+
+
+def _places(file: File) -> list[Path]:
+    """Where a file may be: below $ATTIME_DATA, and in the cache."""
     given = os.environ.get("ATTIME_DATA")
-    places = [Path(given).expanduser() / file.path] if given else []
-    path = next((place for place in (*places, cache / file.path) if place.is_file()), None)
+    return ([Path(given).expanduser() / file.path] if given else []) + [_cache() / file.path]
+
+
+def _found(name: str, file: File) -> Path:
+    """The file where it is, or downloaded into the cache."""
+    places = _places(file)
+    path = next((place for place in places if place.is_file()), None)
     if path is None and file.origin is None:
         raise AttimeError(
-            f"{name} needs {file.path}, which was converted from the published files and cannot be downloaded; put it at "
-            f"{(places or [cache / file.path])[0]} or set ATTIME_DATA to the folder that holds {file.path}."
+            f"{name} needs {file.path}, which was converted from the published files and cannot be downloaded; "
+            f"put it at {places[0]} or set ATTIME_DATA to the folder that holds {file.path}."
         )
     if path is None:
-        return _downloaded(name, file, cache)
+        return _downloaded(name, file, places[-1])
     if (came := hashlib.sha256(path.read_bytes()).hexdigest()) != file.sha256:
         raise AttimeError(
-            f"{name} needs {file.path} with the SHA-256 {file.sha256[:12]}...; {path} has {came[:12]}...: delete that "
-            f"file so that it is fetched again."
+            f"{name} needs {file.path} with the SHA-256 {file.sha256[:12]}...; {path} has {came[:12]}...: "
+            f"delete that file so that it is fetched again."
         )
     return path
 
 
-def _downloaded(name: str, file: File, cache: Path) -> Path:
+def _downloaded(name: str, file: File, place: Path) -> Path:
     import pooch
 
     url = f"https://raw.githubusercontent.com/{file.origin}"
-    place = cache / file.path
     try:
         return Path(pooch.retrieve(url, known_hash=f"sha256:{file.sha256}", fname=place.name, path=place.parent))
     except (OSError, ValueError) as error:  # no network, no such page, another checksum

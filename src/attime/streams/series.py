@@ -77,7 +77,7 @@ def seconds(freq: str) -> float:
     found = re.fullmatch(r"(\d*)(s|sec|t|min|h|d|w|mo|y)", freq.strip().lower())
     if not found or found[1] == "0":
         raise AttimeError(f"freq needs a number and a unit such as 30s, 15min, 1h, 1d, 1w, 1mo or 1y; got {freq!r}.")
-    return int(found[1] or 1) * UNITS[found[2].removesuffix("ec")]
+    return float(int(found[1] or 1) * UNITS[found[2].removesuffix("ec")])
 
 
 def read_series(
@@ -204,7 +204,7 @@ def _numbers(table: "polars.DataFrame", name: str, who: str) -> NDArray[np.float
     if wrong.any():
         row = int(wrong.arg_max() or 0)
         raise AttimeError(
-            f"{who} needs numbers in column {name!r}; {int(wrong.sum())} rows hold something else, the first is row "
+            f"{who} needs numbers in column {name!r}; {int(wrong.sum())} times it holds something else, the first in row "
             f"{row + 1}: {column[row]!r}. Mend them, or name the number columns to forecast with target=."
         )
     return number.fill_null(float("nan")).to_numpy().astype(np.float64)
@@ -226,7 +226,8 @@ def _on_clock(
         raise AttimeError(
             f"{who} needs dates that increase; row {row} is not later than the row before it: sort the rows."
         )
-    usual = float(np.median(steps)) if step is None else step
+    lengths, counts = np.unique(steps, return_counts=True)
+    usual = float(lengths[counts.argmax()]) if step is None else step  # the most frequent step
     if usual >= MONTH:
         return when, values, freq or ("1mo" if usual < 40 * 86400 else "1y" if usual > 300 * 86400 else None)
     places = (when - when[0]) / usual
@@ -241,7 +242,7 @@ def _on_clock(
     if missing and not fill:
         row = int((np.diff(slots) > 1).argmax()) + 1
         raise AttimeError(
-            f"{who} needs a row every {_freq(usual)}; {missing} rows are missing, the first after row {row}: add them "
+            f"{who} needs a row every {_freq(usual)}; missing are {missing}, the first after row {row}: add them "
             f'or pass gaps="fill" to repeat the values before each gap.'
         )
     if missing:

@@ -20,8 +20,8 @@ class File:
 class Source:
     """A data set: what it is, under which licence, and its files."""
 
-    def __init__(self, about: str, licence: str, *files: File) -> None:
-        self.about, self.licence, self.files = about, licence, files
+    def __init__(self, note: str, licence: str, *files: File) -> None:
+        self.note, self.licence, self.files = note, licence, files
 
 
 SOURCES = {

@@ -160,10 +160,14 @@ class Forecast(Task):
 
     @classmethod
     def examples(cls) -> Sequence["Forecast"]:
-        noise = np.random.default_rng(0).normal(size=(300, 2)).cumsum(axis=0) * 0.05
+        random = np.random.default_rng(0)
+        noise = random.normal(size=(300, 2)).cumsum(axis=0) * 0.05
         wave = np.sin(2 * np.pi * np.arange(300)[:, None] / 24 + np.array([0.0, 1.0]))
         hourly = Series(name="waves", values=10 + 3 * wave + noise, names=("a", "b"), freq="1h")
-        plain = Series(name="walk", values=noise[:120], names=("a", "b"))
+        slow = [np.zeros(2)]
+        for step in random.normal(size=(119, 2)):
+            slow.append(0.9 * slow[-1] + step)
+        plain = Series(name="slow", values=np.stack(slow), names=("a", "b"))
         return [
             cls.of(hourly, lookback=49, horizon=13, dense=5),
             cls.of(plain, target="b", lookback=9, horizon=4),

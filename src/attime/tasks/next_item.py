@@ -64,17 +64,17 @@ class NextItem(Task):
             )
 
     @classmethod
-    def of(cls, events: Events, *, length: int = 50, **options: Any) -> "NextItem":
-        """The task on any event sequences."""
-        return cls(events=events, length=length, **options)
+    def of(cls, events: Events, *, length: int | None = None, **options: Any) -> "NextItem":
+        """The task on any event sequences; inputs of 200 items on ml-1m and 50 elsewhere, as in the field."""
+        return cls(events=events, length=length or LENGTHS.get(events.name, 50), **options)
 
     @classmethod
     def public(cls, name: str = "ml-1m", *, length: int | None = None, **options: Any) -> "NextItem":
-        """The task on a public data set; inputs of 200 items on ml-1m and 50 elsewhere, as in the field."""
+        """The task on a public data set."""
         events = public(name)
         if not isinstance(events, Events):
             raise AttimeError(f"NextItem needs events; {name} is not: take ml-1m, ml-100k, beauty, toys or games.")
-        return cls(events=events, length=length or LENGTHS.get(name, 50), **options)
+        return cls.of(events, length=length, **options)
 
     @property
     def protocol(self) -> str:

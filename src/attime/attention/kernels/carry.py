@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Form", "carry"]
+__all__ = ["Form", "carry", "exact"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,18 @@ def carry(form: Form, memory: Tensor, inputs: Sequence[Tensor], *, block: int) -
 
     `inputs` are q, k, v and more; those of three axes or more have time on axis 2, others hold for all times.
     """
-    with _exact(memory):
-        wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (memory, *inputs))
-        if wanted and torch.compiler.is_compiling():
-            return _traced(form, memory, inputs, block)
-        if wanted:
-            return _Carry.apply(form, block, memory, *inputs)
-        return _walk(form, memory, inputs, block)
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (memory, *inputs))
+    if wanted and torch.compiler.is_compiling():
+        return _traced(form, memory, inputs, block)
+    if wanted:
+        return _Carry.apply(form, block, memory, *inputs)
+    return _walk(form, memory, inputs, block)
+
+
+def exact(memory: Tensor) -> AbstractContextManager[Any]:
+    """Autocast off: it would round the memory."""
+    kind = memory.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _walk(
@@ -81,7 +86,7 @@ class _Carry(torch.autograd.Function):
         form, block = ctx.form, ctx.block
         memory, *rest = ctx.saved_tensors
         inputs, starts = rest[: ctx.count], [memory, *rest[ctx.count :]]
-        with _exact(memory):
+        with exact(memory):
             if torch.is_grad_enabled():  # gradients of gradients
                 known = [x for x in (memory, *inputs) if x.requires_grad]
                 ends = _traced(form, memory, inputs, block)
@@ -125,9 +130,3 @@ def _again(form: Form) -> Callable[..., Sequence[Tensor | None]]:
 
 def _cut(inputs: Sequence[Tensor], start: int, block: int) -> list[Tensor]:
     return [x[:, :, start : start + block] if x.dim() > 2 else x for x in inputs]
-
-
-def _exact(memory: Tensor) -> AbstractContextManager[Any]:
-    """Autocast would round the memory."""
-    kind = memory.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

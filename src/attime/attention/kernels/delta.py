@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attime.attention.kernels.carry import Form, carry
+from attime.attention.kernels.carry import Form, carry, exact
 from attime.attention.kernels.recurrence import (
     HeadDecay,
     Heads,
@@ -56,11 +56,12 @@ def recur_delta(
     Keys should have length at most one, and `beta` lie between 0 and 2, or the memory may grow without bound.
     `log_decay` (at most 0), dtypes and layouts are as in `recur`. A padded token has `log_decay` 0 and `beta` 0.
     """
-    if q.shape[2] == 1:
-        return _step(q, k, v, log_decay, beta, memory)
-    if log_decay is None:
-        log_decay = memory.new_zeros(q.shape[1])
-    return carry(FORM, memory, (q, k, v, log_decay, beta), block=block_of(q))
+    with exact(memory):
+        if q.shape[2] == 1:
+            return _step(q, k, v, log_decay, beta, memory)
+        if log_decay is None:
+            log_decay = memory.new_zeros(q.shape[1])
+        return carry(FORM, memory, (q, k, v, log_decay, beta), block=block_of(q))
 
 
 def _forward(memory: Tensor, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:

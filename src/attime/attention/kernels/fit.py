@@ -121,7 +121,7 @@ def descend(
     inputs = [x.flatten(0, 1) for x in (q, k, v, rate, log_keep, log_momentum, *([] if bound is None else [bound]))]
     lives = None if valid is None else valid.repeat_interleave(heads, dim=0)
     if lives is not None:
-        inputs[3:6] = [x * lives for x in inputs[3:6]]
+        inputs[3:6] = [x.masked_fill(~lives, 0) for x in inputs[3:6]]
     edges, together = _edges(state.filled, time, chunk)
     sizes = [stop - start for start, stop in pairwise(edges)]
     weights, momentum, anchor = (

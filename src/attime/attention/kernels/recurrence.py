@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from attime.attention.kernels.carry import Form, carry
+from attime.attention.kernels.carry import Form, carry, exact
 
 __all__ = ["recur", "recur_naive"]
 
@@ -55,11 +55,12 @@ def recur(
     None where nothing is forgotten. `memory` is float32 at least; outputs have the dtype of `v`. A padded token has
     `log_decay` 0 and key 0.
     """
-    if q.shape[2] == 1:
-        return _step(q, k, v, log_decay, memory)
-    if log_decay is None:
-        log_decay = memory.new_zeros(q.shape[1])
-    return carry(FORM, memory, (q, k, v, log_decay), block=block_of(q))
+    with exact(memory):
+        if q.shape[2] == 1:
+            return _step(q, k, v, log_decay, memory)
+        if log_decay is None:
+            log_decay = memory.new_zeros(q.shape[1])
+        return carry(FORM, memory, (q, k, v, log_decay), block=block_of(q))
 
 
 def token_decay(log_decay: Tensor | None, k: Tensor, memory: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
-"""Family softmax."""
+"""Softmax attention: keys and values of the past are kept, and every query weighs them anew."""
 
+from attime.attention.softmax.bidirectional import Bidirectional
 from attime.attention.softmax.chunk_gated import ChunkGated
+from attime.attention.softmax.full import Softmax
 from attime.attention.softmax.prefix_query import PrefixQuery
 
-__all__ = ["ChunkGated", "PrefixQuery"]
+__all__ = ["Bidirectional", "ChunkGated", "PrefixQuery", "Softmax"]

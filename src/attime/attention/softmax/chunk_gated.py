@@ -9,7 +9,6 @@ Cost:    time O(T^2 dim / chunk); state two vectors per chunk and the running tw
 Differs: running keys and values stay in float32; the norm and the residual belong to the block around it.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -17,11 +16,13 @@ from typing import ClassVar, final
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.heads import join_heads, per_head, split_heads
 from attime.attention.kernels.merge import merge, partial
 from attime.attention.kernels.scan import scan
+from attime.attention.rotary import rotate, turns
 from attime.attention.state import State
 from attime.errors import AttimeError
 
@@ -80,7 +81,8 @@ class ChunkGated(Mixer):
                 fed = fed * valid[..., None, None]
             running, last = scan(kept, fed, state.running)
             k, v = (split_heads(each, self.heads) for each in running.unbind(2))
-            k, v, q = _rotate(k, index).to(x.dtype), v.to(x.dtype), _rotate(q.to(k.dtype), index).to(x.dtype)
+            angles = turns(index, self.head_dim)
+            q, k, v = (each.to(x.dtype) for each in (rotate(q, angles), rotate(k, angles), v))
             after = state.tokens + (x.shape[1] if valid is None else valid.sum(1))
             keys, values = self._ends(state, k, v, after)
             out = self._attend(q, k, v, keys, values, index)
@@ -94,11 +96,8 @@ class ChunkGated(Mixer):
             running = (1 - forget_t) * entering_t + (0 if t % self.chunk == 0 else forget_t * running)
             rows.append(running)
         k, v = (split_heads(each, self.heads) for each in torch.stack(rows, 1).unbind(2))
-        slow = torch.arange(0, self.head_dim, 2, device=x.device, dtype=x.dtype) / self.head_dim
-        angle = (place // self.chunk)[:, None] * 10000.0**-slow
-        turn = torch.polar(torch.ones_like(angle), angle)
-        q, k = (torch.complex(*each.chunk(2, dim=-1)) * turn for each in (q, k))
-        scores = (q @ k.mH).real * self.head_dim**-0.5
+        q, k = (rotate(each, turns(place[None] // self.chunk, self.head_dim)) for each in (q, k))
+        scores = q @ k.mT * self.head_dim**-0.5
         end = (place % self.chunk == self.chunk - 1) & (place[:, None] // self.chunk > place // self.chunk)
         seen = end | torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         return self.output(join_heads(scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v) * gate)
@@ -114,17 +113,18 @@ class ChunkGated(Mixer):
 
     def _ends(self, state: ChunkGatedState, k: Tensor, v: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of all chunks that are finished after this call."""
-        count, held = int(after.max()) // self.chunk, state.keys.shape[2]
-        if count == held and not (after // self.chunk > state.tokens // self.chunk).any():
+        same, count = (int(each // self.chunk) for each in (state.tokens.min(), after.max()))
+        if same == count:  # no row has finished another chunk
             return state.keys, state.values
-        slot = torch.arange(count, device=k.device)
+        slot = torch.arange(same, count, device=k.device)  # `same` chunks and their slots are finished in every row
         place = (slot + 1) * self.chunk - 1 - state.tokens[:, None]  # where in this call each chunk ends
         taken = place.clamp(0, k.shape[2] - 1)[:, None, :, None].expand(-1, self.heads, -1, self.head_dim)
-        old = (place < 0)[:, None, :, None]
+        earlier = (place < 0)[:, None, :, None]
         found = []
         for before, now in ((state.keys, k), (state.values, v)):
-            padded = torch.cat([before, before.new_zeros(*before.shape[:2], count - held, before.shape[3])], dim=2)
-            found.append(torch.where(old, padded, now.gather(2, taken).to(before.dtype)))
+            held, rest = before[:, :, :same], before[:, :, same:]
+            rest = F.pad(rest, (0, 0, 0, count - same - rest.shape[2]))
+            found.append(torch.cat([held, torch.where(earlier, rest, now.gather(2, taken).to(before.dtype))], dim=2))
         return found[0], found[1]
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, index: Tensor) -> Tensor:
@@ -148,12 +148,3 @@ class ChunkGated(Mixer):
     @classmethod
     def examples(cls) -> Sequence["ChunkGated"]:
         return [cls(8, chunk=3), cls(12, heads=3, chunk=1, groups=1)]
-
-
-def _rotate(x: Tensor, index: Tensor) -> Tensor:
-    """Turn pairs of channels by an angle that grows with the chunk's index."""
-    half = x.shape[-1] // 2
-    speed = torch.exp(torch.arange(half, device=x.device, dtype=x.dtype) * (-math.log(10000.0) / half))
-    angle = index[:, None, :, None] * speed
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()], dim=-1)

@@ -86,15 +86,12 @@ class Neighbourhood(Mixer):
 def attend_near(q: Grid, k: Grid, v: Grid, kernel: Axes, dilation: Axes, causal: Causal) -> Places:
     """The definition, one place at a time."""
     near = [
-        [_near(i, *each) for i in range(each[0])]
-        for each in zip(q.shape[1:4], kernel, dilation, causal, strict=True)
+        [_near(i, *each) for i in range(each[0])] for each in zip(q.shape[1:4], kernel, dilation, causal, strict=True)
     ]
     rows = []
     for t, i, j in itertools.product(*map(range, q.shape[1:4])):
         times, heights, widths = (each.to(q.device) for each in (near[0][t], near[1][i], near[2][j]))
-        keys, values = (
-            each[:, times][:, :, heights][:, :, :, widths].flatten(1, 3).transpose(1, 2) for each in (k, v)
-        )
+        keys, values = (each[:, times][:, :, heights][:, :, :, widths].flatten(1, 3).transpose(1, 2) for each in (k, v))
         scores = (keys @ q[:, t, i, j, :, :, None]).squeeze(-1) / math.sqrt(q.shape[-1])
         rows.append((scores.softmax(-1)[..., None] * values).sum(-2).flatten(1))
     return torch.stack(rows, dim=1).unflatten(1, q.shape[1:4])

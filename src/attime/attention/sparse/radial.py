@@ -34,9 +34,7 @@ class Radial(Mixer):
 
     traits: ClassVar[Traits] = Traits(causal=False, valid=False, grid=True)
 
-    def __init__(
-        self, dim: int, *, heads: int = 2, decay: float = 0.2, block: int = 128, sink: bool = True
-    ) -> None:
+    def __init__(self, dim: int, *, heads: int = 2, decay: float = 0.2, block: int = 128, sink: bool = True) -> None:
         super().__init__()
         self.dim, self.heads, self.head_dim = dim, heads, per_head(dim, heads, who="Radial")
         if decay <= 0 or block < 1:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,9 +39,7 @@ class BiLevelRouting(Mixer):
 
     traits: ClassVar[Traits] = Traits(causal=False, valid=False, grid=True)
 
-    def __init__(
-        self, dim: int, *, heads: int = 2, regions: Axes = (1, 7, 7), topk: int = 4, local: int = 5
-    ) -> None:
+    def __init__(self, dim: int, *, heads: int = 2, regions: Axes = (1, 7, 7), topk: int = 4, local: int = 5) -> None:
         super().__init__()
         self.dim, self.heads, self.head_dim = dim, heads, per_head(dim, heads, who="BiLevelRouting")
         if min(regions) < 1 or topk < 1 or local < 1 or local % 2 == 0:
@@ -64,10 +62,9 @@ class BiLevelRouting(Mixer):
 
     def mix(self, x: Tensor, state: None, valid: None) -> tuple[Tensor, None]:
         rows = self.inputs(x.flatten(1, 3))
-        places, there = (table.to(x.device) for table in _regions(tuple(x.shape[1:4]), self.regions))
-        batch, (count, size) = x.shape[0], places.shape
-        cut = rows.index_select(1, places.flatten()).unflatten(1, (count, size))
-        q, k, v = cut.chunk(3, dim=-1)
+        places, there, slot = (table.to(x.device) for table in _regions(tuple(x.shape[1:4]), self.regions))
+        batch, count = x.shape[0], places.shape[0]
+        q, k, v = rows.index_select(1, places.flatten()).unflatten(1, places.shape).chunk(3, dim=-1)
         chosen = self.route(q, k, there)
         k, v = (self._gather(each, chosen) for each in (k, v))
         even = all(size % min(count, size) == 0 for size, count in zip(x.shape[1:4], self.regions, strict=True))
@@ -75,11 +72,18 @@ class BiLevelRouting(Mixer):
         q = q.flatten(0, 1).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.dim**-0.5)
         out = out.transpose(1, 2).flatten(2).unflatten(0, (batch, count)).flatten(1, 2)
-        back = places.new_empty(rows.shape[1])
-        back[places[there]] = there.flatten().nonzero().squeeze(1)
         values = rows[..., 2 * self.dim :].unflatten(1, x.shape[1:4])
         near = self.local(values.flatten(0, 1).movedim(-1, 1)).movedim(1, -1).unflatten(0, x.shape[:2])
-        return self.output(out.index_select(1, back).unflatten(1, x.shape[1:4]) + near), None
+        return self.output(out.index_select(1, slot).unflatten(1, x.shape[1:4]) + near), None
+
+    def reads(self, x: Float[Tensor, "batch time height width dim"]) -> Bool[Tensor, "batch places places"]:
+        """Which place attends to which, places in row-major order: for drawings and tests, quadratic."""
+        places, there, slot = (table.to(x.device) for table in _regions(tuple(x.shape[1:4]), self.regions))
+        rows = self.inputs(x.flatten(1, 3)).index_select(1, places.flatten()).unflatten(1, places.shape)
+        q, k, _ = rows.chunk(3, dim=-1)
+        chosen = F.one_hot(self.route(q, k, there), places.shape[0]).sum(2).bool()
+        home = slot // places.shape[1]
+        return chosen[:, home][:, :, home]
 
     def _gather(self, x: Tensor, chosen: Tensor) -> Tensor:
         """(batch regions places dim) to the chosen regions of each region, (batch*regions heads chosen*places head_dim)."""
@@ -127,14 +131,18 @@ class BiLevelRouting(Mixer):
         return [cls(8, regions=(1, 2, 3), topk=2, local=3), cls(12, heads=3, regions=(2, 3, 2), topk=5)]
 
 
-def _regions(sizes: Axes, regions: Axes) -> tuple[Tensor, Tensor]:
-    """Places of each region (regions, places), and False where a region has one place less than another."""
+def _regions(sizes: Axes, regions: Axes) -> tuple[Tensor, Tensor, Tensor]:
+    """Places of each region (regions, places), False where one has less than another, and where each place went."""
     places, there = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool)
     for size, count in zip(sizes, regions, strict=True):
-        edges = -(torch.arange(min(count, size) + 1) * size // -min(count, size))  # ceil: place p is in p * count // size
+        edges = -(
+            torch.arange(min(count, size) + 1) * size // -min(count, size)
+        )  # ceil: place p is in p * count // size
         place = edges[:-1, None] + torch.arange(-(-size // min(count, size)))
         inside = place < edges[1:, None]
         place = place.where(inside, edges[:-1, None])
         places = (places[:, None, :, None] * size + place[None, :, None, :]).flatten(2, 3).flatten(0, 1)
         there = (there[:, None, :, None] & inside[None, :, None, :]).flatten(2, 3).flatten(0, 1)
-    return places, there
+    slot = torch.empty(math.prod(sizes), dtype=torch.int64)
+    slot[places[there]] = there.flatten().nonzero().squeeze(1)
+    return places, there, slot

@@ -88,7 +88,9 @@ class Sharded(Mixer):
         span, token = self.span, torch.arange(x.shape[1], device=x.device)
         far = token[:, None] // span.block - token // span.block
         step = max(1, span.stride // self.heads)
-        column = torch.stack([token // span.block + head * step + span.shift for head in range(self.heads)]) % span.stride
+        column = (
+            torch.stack([token // span.block + head * step + span.shift for head in range(self.heads)]) % span.stride
+        )
         seen = (far >= 0) & ((far < span.local) | (column == 0)[:, None]) & (token[:, None] >= token)
         scores = (q @ k.mT / self.head_dim**0.5).masked_fill(~seen, -torch.inf)
         return self.output(join_heads(scores.softmax(-1) @ v))

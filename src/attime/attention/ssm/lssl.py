@@ -131,7 +131,9 @@ class LSSL(Mixer):
         matrix = self.dynamics(x.dtype)
         right = memory + (1 - self.alpha) * step * (memory @ matrix.mT) + step * self.write.to(x.dtype) * x[..., None]
         eye = torch.eye(self.slots, dtype=x.dtype, device=x.device)
-        memory = torch.linalg.solve(eye - self.alpha * step[..., None] * matrix, right.permute(1, 2, 0)).permute(2, 0, 1)
+        memory = torch.linalg.solve(eye - self.alpha * step[..., None] * matrix, right.permute(1, 2, 0)).permute(
+            2, 0, 1
+        )
         return (memory * read).sum(-1)[:, None], memory
 
 
@@ -146,7 +148,9 @@ class _Advance:
             if isinstance(tokens, int) and not tokens >> bit & 1:
                 continue
             moved = torch.einsum("dnm,bdm->bdn", power, memory)
-            memory = moved if isinstance(tokens, int) else moved.where((tokens >> bit & 1).bool()[:, None, None], memory)
+            memory = (
+                moved if isinstance(tokens, int) else moved.where((tokens >> bit & 1).bool()[:, None, None], memory)
+            )
         return memory
 
 
