@@ -110,10 +110,18 @@ def test_low_precision_is_near(dtype: torch.dtype) -> None:
         assert (ours.double() - theirs).norm() / theirs.norm() < limit
 
 
+@pytest.mark.parametrize("span", SPANS, ids=str)
+def test_coarser_blocks_are_the_same_list(span: Span) -> None:
+    fine = span.blocks(70, 99, size=8)
+    coarse = fine.coarser(4)
+    assert coarse.size == 32
+    torch.testing.assert_close(coarse.dense(), fine.dense())
+
+
 def test_gradients_by_finite_differences() -> None:
     inputs = [each.detach()[:1, :, :12].clone().requires_grad_() for each in _qkv(2, 1, 12, 12, 3, 3)]
     blocks = ((Window(4) | Sinks(1)) & Causal()).blocks(12, size=4)
-    assert torch.autograd.gradcheck(lambda *qkv: attend_blocks(*qkv, blocks, with_lse=True), inputs)
+    assert torch.autograd.gradcheck(lambda q, k, v: attend_blocks(q, k, v, blocks, with_lse=True), inputs)
 
 
 def test_a_list_for_other_lengths_is_refused() -> None:
@@ -128,7 +136,7 @@ def test_flex_attention_runs_the_same_list(span: Span) -> None:
     from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 
     q, k, v = (each.detach().float() for each in _qkv(8, 4, 99, 99, 16, 16))
-    blocks = span.blocks(99, size=32)
+    blocks = span.blocks(99, size=16).coarser(2)
     out, aux = flex_attention(
         q, k, v, block_mask=blocks.block_mask(heads=8), enable_gqa=True, return_aux=AuxRequest(lse=True)
     )

@@ -110,7 +110,7 @@ def test_own_mixer_and_alternation(tmp_path, monkeypatch) -> None:
 
 def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path) -> None:
     def command(out: str) -> list[str]:
-        words = ["compare", "--task", "recall", "--length", "32", "--steps", "300", "--mixers", "Decay", "--jobs", "1"]
+        words = ["compare", "--task", "recall", "--length", "32", "--steps", "150", "--mixers", "Decay", "--jobs", "1"]
         return [sys.executable, "-m", "attime", *words, "--out", str(tmp_path / out), *SMALL, "--batch", "64"]
 
     running = subprocess.Popen(command("a"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
@@ -132,7 +132,7 @@ def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path) -> None:
     assert not resumed.partial
     ours, theirs = (next(row for row in each.rows if row.kind == "mixer") for each in (resumed, whole))
     assert ours.quality == pytest.approx(theirs.quality, abs=1e-6)
-    assert ours.curve[-1].step == theirs.curve[-1].step == 300
+    assert ours.curve[-1].step == theirs.curve[-1].step == 150
 
 
 def _csv(folder: Path, text: str) -> Path:

@@ -115,9 +115,9 @@ def test_block_size_changes_nothing(form: str, monkeypatch: pytest.MonkeyPatch) 
     fast, _, _ = FORMS[form]
     x = inputs(form, 300)
     before = everything(fast, x)
-    monkeypatch.setattr(recurrence, "IN_CACHE", 1000)
-    monkeypatch.setattr(recurrence, "CHUNK", 16)
-    monkeypatch.setattr(delta, "CHUNK", 16)
+    monkeypatch.setattr(recurrence, "IN_CACHE", 1 << 10)
+    monkeypatch.setattr(recurrence, "CHUNK", 8)
+    monkeypatch.setattr(delta, "CHUNK", 8)
     for ours, theirs in zip(everything(fast, x), before, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
 

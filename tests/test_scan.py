@@ -17,7 +17,9 @@ def same(fast, slow, inputs: list[Tensor]) -> None:
     results = []
     for form in (fast, slow):
         outputs = form(*inputs)
-        loss = sum((each.abs().square() * torch.arange(1, each.shape[-1] + 1)).sum() for each in outputs)
+        loss = torch.stack(
+            [(each.abs().square() * torch.arange(1, each.shape[-1] + 1)).sum() for each in outputs]
+        ).sum()
         results.append((*outputs, *torch.autograd.grad(loss, inputs)))
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
@@ -111,5 +113,5 @@ def test_short_conv(width: int) -> None:
     _, ragged = short_conv(x, weight, past, valid)
     torch.testing.assert_close(ragged, torch.stack([window[0, 9:], window[1, 2 : 1 + width]]))
     low, low_end = short_conv(x.bfloat16(), weight.float(), past.float())
-    assert low.dtype == torch.bfloat16 and low_end.dtype == torch.float32
+    assert (low.dtype, low_end.dtype) == (torch.bfloat16, torch.float32)
     assert (low - expected).norm() < 0.02 * expected.norm()

@@ -49,7 +49,7 @@ def test_lssl_follows_the_rate_of_the_data() -> None:
 def test_backward_euler_is_a_gate() -> None:
     """One slot with A = -1, B = 1 and alpha = 1 is s_t = (1 - g) s_{t-1} + g x_t with g = h / (1 + h)."""
     mixer = LSSL(2, slots=2, alpha=1.0).double()
-    for name, value in dict(left=1.0, right=1.0, spread=0.0, middle=1.0, below=0.0, write=1.0).items():
+    for name, value in {"left": 1.0, "right": 1.0, "spread": 0.0, "middle": 1.0, "below": 0.0, "write": 1.0}.items():
         getattr(mixer, name).data.fill_(value)
     x, state = torch.randn(1, 9, 2, dtype=DOUBLE), torch.zeros(1, 2, dtype=DOUBLE)
     gate = mixer.log_step.sigmoid()
@@ -109,7 +109,8 @@ def test_chunk_gated_holds_one_entry_per_finished_chunk() -> None:
     mixer, x = ChunkGated(8, chunk=4).double(), torch.randn(2, 40, 8, dtype=DOUBLE)
     valid = torch.arange(40) < torch.tensor([[40], [9]])
     _, state = mixer(x, valid=valid)
-    assert state.keys.shape[2] == 10 and state.tokens.tolist() == [40, 9]
+    assert state.keys.shape[2] == 10
+    assert state.tokens.tolist() == [40, 9]
     _, alone = mixer(x[1:, :9])
     y, _ = mixer(x[:, :7], state)
     torch.testing.assert_close(y[1:], mixer(x[1:, :7], alone)[0])

@@ -69,8 +69,9 @@ class TestSeries:
             ("\ufeffdate,a\n2024-01-01T00:00:00Z,1\n2024-01-01T00:15:00Z,2\n2024-01-01T00:30:00Z,3\n", ("a",), "15min"),
             ("0.5,1.5\n0.6,1.6\n", ("column_0", "column_1"), None),
             ("773869,767541\n64.3,67.6\n62.6,68.5\n", ("773869", "767541"), None),
+            (",date,a\n0,2024-01-01,1\n1,2024-01-02,2\n2,2024-01-03,3\n", ("a",), "1d"),
         ],
-        ids=["semicolons", "months", "seconds", "bom-and-zone", "no-header", "numbers-as-names"],
+        ids=["semicolons", "months", "seconds", "bom-and-zone", "no-header", "numbers-as-names", "pandas-index"],
     )
     def test_shapes_of_csv(self, tmp_path: Path, content: str, names: tuple[str, ...], freq: str | None) -> None:
         series = read_series(write(tmp_path, content))
@@ -217,6 +218,10 @@ class TestEvents:
             [1, 0, 0],
             [0, 2, 3],
         )
+
+    def test_semicolons_leave_words_alone(self, tmp_path: Path) -> None:
+        events = read_events(write(tmp_path, "user;item\n1;tea, black\n1;tea\n"))
+        assert events.labels == ("tea", "tea, black")
 
     @pytest.mark.parametrize(
         ("name", "content", "says"),

@@ -88,7 +88,7 @@ class Past(State):
         old = (self.keys, self.values, self.when)
         if torch.is_grad_enabled():  # a backward pass may need what stands in the buffers
             joined = [torch.cat([one, two], _axis(one)) for one, two in zip(old, new, strict=True)]
-            return Past(*joined, self.even)
+            return Past(joined[0], joined[1], joined[2], self.even)
         slots, count = self.slots, when.shape[1]
         room = self._own(count)
         if room is None:
@@ -151,8 +151,8 @@ def attend_past(q: Heads, past: Past, span: Span, *, with_lse: bool = False) -> 
     """
     time, before = q.shape[2], past.slots - q.shape[2]
     q = q.to(past.keys.dtype)
-    if time == 1 and not past.even:
-        out, lse = partial(q, past.keys, past.values, mask=_sees(past, span)[:, None, None])
+    if time == 1 and (with_lse or not past.even):
+        out, lse = partial(q, past.keys, past.values, mask=_sees(past, span))
         return (out, lse) if with_lse else out
     if isinstance(span, Causal) and not with_lse:
         if not before:
@@ -178,9 +178,12 @@ def attend_past(q: Heads, past: Past, span: Span, *, with_lse: bool = False) -> 
     return (out, lse) if with_lse else out
 
 
-def _sees(past: Past, span: Span) -> Tensor:
+def _sees(past: Past, span: Span) -> Tensor | None:
+    """The mask of the newest token alone, where it needs one."""
+    if past.even and isinstance(span, Causal):
+        return None
     place = torch.arange(past.slots, device=past.when.device)
-    return (past.when >= 0) & span.allows(place[-1:], place)
+    return ((past.when >= 0) & span.allows(place[-1:], place))[:, None, None]
 
 
 def _axis(x: Tensor) -> int:

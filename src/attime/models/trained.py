@@ -141,7 +141,7 @@ class Trained:
                 f"got k={k} and {list(history)[:3]}."
             )
         offset = int(self.reading.get("offset", 0))
-        tokens = torch.tensor([known]) + offset
+        tokens = torch.tensor([known[-int(self.reading.get("length", len(known))) :]]) + offset
         logits = self.step(tokens)[0][0, -1, offset : offset + len(items)].clone()
         logits[known] = -torch.inf
         best = logits.topk(min(k, len(items) - len(set(known)))).indices

@@ -5,9 +5,9 @@ Claim:   second-order Taylor linear attention and a small window of exact attent
 Parts:   attention.linear.Taylor, attention.sparse.SlidingWindow, models.Stack
 Proof:   phi(q) phi(k) is the Taylor polynomial and a stream gives the quadratic form, to 1e-10; then two-layer models are
          trained on associative recall with distant queries: with both parts accuracy is 0.1 above windows of the same
-         bytes (the baseline) and 0.1 above the same model with smaller features.
-Differs: recall of 4 pairs in 48 tokens by models of 32 channels; linear attention alone at the same bytes is reported
-         (`taylor_alone`) but near; the short gated convolutions are the plain ones of the house's block; no GPU kernels.
+         bytes, above Taylor features of the same bytes (the baselines), and 0.1 above both parts with smaller features.
+Differs: recall of 4 pairs in 48 tokens by models of 32 channels; the short gated convolutions are the plain ones of the
+         house's block; no GPU kernels, so throughput is not shown.
 """
 
 from collections.abc import Sequence
@@ -63,9 +63,12 @@ def run(
     for name, mixers in models.items():
         numbers[f"{name}_state_bytes"] = float(sum(mixer.cost(10 * length).state_bytes for mixer in mixers))
         numbers[f"{name}_accuracy"] = recalled(mixers, task, steps=steps, batch=batch, seed=seed)
-    gains = {name: numbers["both_accuracy"] - numbers[f"{name}_accuracy"] for name in ("windows_alone", "both_smaller")}
-    holds = numbers["identity_error"] < 1e-10 and min(gains.values()) > 0.1
-    reason = "" if holds else f"both parts gain {gains} (0.1 needed), identities off by {numbers['identity_error']:.1e}"
+    gains = [
+        numbers["both_accuracy"] - numbers[f"{name}_accuracy"] - margin
+        for name, margin in (("windows_alone", 0.1), ("both_smaller", 0.1), ("taylor_alone", 0.0))
+    ]
+    holds = numbers["identity_error"] < 1e-10 and min(gains) > 0
+    reason = "" if holds else f"gains beyond what is asked for: {gains}; identities: {numbers['identity_error']:.1e}"
     return Verdict(holds=holds, numbers=numbers, reason=reason)
 
 

@@ -3,10 +3,9 @@
 Claim:   content-adaptive sparse attention is more accurate for its cost than attention to local windows.
 Parts:   attention.sparse.BiLevelRouting
 Proof:   with all regions chosen it is full attention to rounding. Trained alike to name the colour of the same glyph
-         elsewhere on an image, it comes within 3 points of full attention with under a quarter of the scores, a local
+         elsewhere on an image, it comes within a point of full attention with under a quarter of the scores, a local
          window stays 20 points or more behind it, and the chosen regions hold the match in 9 cases of 10.
 Differs: images of 14 x 14 drawn here and one layer, where the paper trains ImageNet models; scores counted, not timed.
-         With so few steps full attention has not always finished learning, so that routing may be far ahead of it.
 """
 
 from collections.abc import Callable
@@ -33,7 +32,7 @@ FULL = dict(side=28, steps=600)
 GLYPHS, COLOURS, PAIRS = 16, 4, 4
 
 
-def run(*, side: int = 14, topk: int = 4, steps: int = 120, dim: int = 32, seed: int = 0) -> Verdict:
+def run(*, side: int = 14, topk: int = 4, steps: int = 150, dim: int = 32, seed: int = 0) -> Verdict:
     """Train routed, full and window attention alike; see where the routes lead."""
     torch.manual_seed(seed)
     every = BiLevelRouting(16, regions=(1, 3, 4), topk=12).double()
@@ -57,7 +56,7 @@ def run(*, side: int = 14, topk: int = 4, steps: int = 120, dim: int = 32, seed:
         name
         for name, good in {
             "full attention at topk = all": numbers["topk_all_is_full"] < 1e-10,
-            "near full attention": numbers["accuracy_routed"] >= numbers["accuracy_full"] - 0.03,
+            "near full attention": numbers["accuracy_routed"] >= numbers["accuracy_full"] - 0.01,
             "under a quarter of the scores": numbers["scores_routed"] < 0.25,
             "window behind": numbers["accuracy_window"] <= numbers["accuracy_routed"] - 0.2,
             "routes hold the match": numbers["match_in_chosen_regions"] >= 0.9,
@@ -73,27 +72,28 @@ def _train(make: Callable[[], Mixer], side: int, dim: int, steps: int, seed: int
     generator = torch.Generator().manual_seed(seed)
     into, mixer, head = nn.Linear(GLYPHS + COLOURS + 1, dim, bias=False), make(), nn.Linear(dim, COLOURS)
     model = nn.ModuleList([into, mixer, head])
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-2)
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-2)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, steps)
-    for step in range(steps + 1):
-        images, asked, match, colour = _draw(16 if step < steps else 256, side, generator)
-        with torch.set_grad_enabled(step < steps):
-            hidden = into(images)
-            answers = (hidden + mixer(hidden)[0]).flatten(1, 3)
-            answers = head(answers.gather(1, asked[..., None].expand(-1, -1, dim)))
-        if step < steps:
-            optimiser.zero_grad()
-            F.cross_entropy(answers.flatten(0, 1), colour.flatten()).backward()
-            optimiser.step()
-            schedule.step()
-    accuracy = (answers.argmax(-1) == colour).float().mean().item()
-    if not isinstance(mixer, BiLevelRouting):
-        return accuracy, 0.0
-    # a mark on the value of each place shows where the outputs of a place come from
-    reads = mixer.reads(hidden)
-    return accuracy, reads.gather(1, asked[..., None].expand(-1, -1, side**2)).gather(
-        2, match[..., None]
-    ).float().mean().item()
+
+    def answer(count: int) -> tuple[Tensor, ...]:
+        images, asked, match, colour = _draw(count, side, generator)
+        hidden = into(images)
+        mixed = (hidden + mixer(hidden)[0]).flatten(1, 3)
+        return head(mixed.gather(1, asked[..., None].expand(-1, -1, dim))), hidden, asked, match, colour
+
+    for _ in range(steps):
+        answers, *_, colour = answer(16)
+        optimiser.zero_grad()
+        F.cross_entropy(answers.flatten(0, 1), colour.flatten()).backward()
+        optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        answers, hidden, asked, match, colour = answer(256)
+        accuracy = (answers.argmax(-1) == colour).float().mean().item()
+        if not isinstance(mixer, BiLevelRouting):
+            return accuracy, 0.0
+        seen = mixer.reads(hidden).gather(1, asked[..., None].expand(-1, -1, side**2)).gather(2, match[..., None])
+        return accuracy, seen.float().mean().item()
 
 
 def _draw(count: int, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -20,7 +20,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2406.10491",
     parts=(merge, partial),
 )
-FULL = dict(keys=4096, longer=65536, queries=64)
+FULL = {"keys": 4096, "longer": 65536, "queries": 64}
 
 # tensor, its ranks, what it is made of; ranks: M keys (as M1 blocks of M0), P queries, E and F channels. "/" divides.
 THREE = (
@@ -99,7 +99,7 @@ def run(*, keys: int = 512, longer: int = 8192, queries: int = 16, block: int = 
     for name, cascade, out in (("three", THREE, three), ("two", TWO, two), ("one", ONE, running[0])):
         numbers[f"{name}_error"] = float((out - expected).abs().max())
         for length in (keys, longer):
-            sizes = dict(M=length, M1=length // block, M0=block, F=head_dim)
+            sizes = {"M": length, "M1": length // block, "M0": block, "F": head_dim}
             numbers |= {f"{name}_{what}_{length}": float(count) for what, count in walk(cascade, sizes).items()}
     grown = longer / keys
     holds = max(numbers[f"{name}_error"] for name in ("one", "two", "three")) < 1e-12

@@ -3,10 +3,10 @@
 Claim:   with series as tokens, a plain Transformer encoder reaches MSE 0.386 / MAE 0.405 on ETTh1 96 -> 96 (its table 10),
          better than the same encoder with time steps as tokens.
 Parts:   models.InvertedModel, tasks.Forecast
-Proof:   train the published setting on ETTh1 for `epochs` and score all 2785 test windows: MSE must be <= 0.395, and below
-         that of its twin with time steps as tokens, trained on the same windows; permuting the series permutes the
-         forecasts exactly. FULL is the published ten epochs.
-Differs: two epochs by default, at a learning rate that falls to zero within them; float32 on a CPU.
+Proof:   train on ETTh1 and score all 2785 test windows: MSE must be <= 0.395 and below the mean day of the window, which
+         needs no training; permuting the series permutes the forecasts. FULL has the published width and ten epochs, and
+         also trains a causal Transformer with time steps as tokens for `twin_steps`, which must be worse.
+Differs: half the width and one epoch by default, at a rate that falls to zero within it; no calendar tokens.
 """
 
 import math
@@ -20,6 +20,7 @@ from attime.models.recipe import Recipe
 from attime.papers.card import Paper, Verdict
 from attime.tasks import Forecast
 from attime.tasks.contract import Batch
+from attime.tasks.trial import outputs_of
 
 PAPER = Paper(
     number=6,
@@ -27,25 +28,31 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2310.06625",
     parts=(InvertedModel, Forecast),
 )
-FULL = {"epochs": 10}
+FULL = {"epochs": 10, "dim": 256, "rate": 1e-3, "twin_steps": 500}
 
 
-def run(*, epochs: int = 2, batch: int = 32, rate: float = 5e-4, twin_steps: int = 60, seed: int = 0) -> Verdict:
-    """Train and score the inverted model, its twin over time, and the floors."""
+def run(
+    *, epochs: int = 1, dim: int = 128, batch: int = 32, rate: float = 2e-3, twin_steps: int = 0, seed: int = 0
+) -> Verdict:
+    """Train and score the inverted model, the floor, and its twin over time if asked."""
     torch.manual_seed(seed)
     task = Forecast.public("ett-h1", lookback=96, horizon=96)
-    model = InvertedModel(lookback=96, horizon=96)
+    model = InvertedModel(lookback=96, horizon=96, dim=dim, feedforward=dim)
     steps = epochs * math.ceil(8449 / batch)
-    scores = _trained(model, lambda each: model.head(model(each.inputs)[0][each.scored]), task, steps, batch, rate, seed)
-    twin = Recipe(mixer="Softmax", dim=64, heads=4, channels=7, horizon=96).build(seed=seed)
-    other = _trained(twin, lambda each: twin.head(twin(each.inputs)[0][each.scored]), task, twin_steps, batch, rate, seed)
+    scores = _trained(model, outputs_of(model), task, steps, batch, rate, seed)
+    floor = task.score(task.floors()["day profile"], batch=256)
     x, order = next(task.split("test")).inputs, torch.randperm(7)
     with torch.no_grad():
-        moved, still = (model.eval().head(model(each)[0][:, -1]) for each in (x[..., order], x))
+        moved, still = (model.head(model(each)[0][:, -1]) for each in (x[..., order], x))
     gap = float((moved - still[..., order]).abs().max())
-    numbers = {"mse": scores["mse"], "mae": scores["mae"], "published_mse": 0.386, "published_mae": 0.405, "permutation_gap": gap}
-    numbers |= {"twin_mse": other["mse"], "profile_mse": task.score(task.floors()["day profile"])["mse"]}
-    return Verdict(holds=scores["mse"] <= 0.395 and scores["mse"] < other["mse"] and gap < 1e-4, numbers=numbers)
+    numbers = {"mse": scores["mse"], "mae": scores["mae"], "published mse": 0.386, "published mae": 0.405}
+    numbers |= {"mean day mse": floor["mse"], "mean day mae": floor["mae"], "permutation gap": gap}
+    holds = scores["mse"] <= 0.395 and scores["mse"] < floor["mse"] and gap < 1e-4
+    if twin_steps:
+        twin = Recipe(mixer="Softmax", dim=64, heads=4, channels=7, horizon=96).build(seed=seed)
+        numbers["time tokens mse"] = _trained(twin, outputs_of(twin), task, twin_steps, batch, rate, seed)["mse"]
+        holds = holds and scores["mse"] < numbers["time tokens mse"]
+    return Verdict(holds=holds, numbers=numbers)
 
 
 def _trained(

@@ -23,10 +23,12 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2405.17381",
     parts=(Decay, recur),
 )
-FULL = dict(long=16384, heads=8, rounds=5)
+FULL = {"long": 16384, "heads": 8, "rounds": 5}
 
 
-def run(*, short: int = 1024, long: int = 8192, heads: int = 2, size: int = 64, rounds: int = 3, seed: int = 0) -> Verdict:
+def run(
+    *, short: int = 1024, long: int = 8192, heads: int = 2, size: int = 64, rounds: int = 3, seed: int = 0
+) -> Verdict:
     """Check the blocks against two other forms, then time both attentions at two lengths."""
     numbers = {"largest_error": _error(seed)}
     seconds = {}
@@ -50,7 +52,9 @@ def run(*, short: int = 1024, long: int = 8192, heads: int = 2, size: int = 64, 
     slower = {name: seconds[name, long] / seconds[name, short] for name in ("lightning", "softmax")}
     numbers |= {f"{name}_slows_down": factor for name, factor in slower.items()}
     exact, flat = numbers["largest_error"] < 1e-9, slower["lightning"] <= 1.25 and slower["softmax"] >= 4
-    reason = "" if exact and flat else "the forms disagree" if not exact else "time per token is not flat beside softmax"
+    reason = (
+        "" if exact and flat else "the forms disagree" if not exact else "time per token is not flat beside softmax"
+    )
     return Verdict(holds=exact and flat, numbers=numbers, reason=reason)
 
 
@@ -63,7 +67,12 @@ def _error(seed: int) -> float:
         memory, decays = torch.zeros(1, 2, 8, 8).double(), torch.tensor([decay, decay / 2]).double()
         gaps = torch.arange(length)[:, None] - torch.arange(length)
         mask = (decays[:, None, None] * gaps.clamp(min=0)).exp().tril()
-        outputs = [recur(*x, decays, memory)[0], recur_naive(*x, decays, memory)[0], (x[0] @ x[1].mT * mask) @ x[2]]
+        q, k, v = x
+        outputs = [
+            recur(q, k, v, decays, memory)[0],
+            recur_naive(q, k, v, decays, memory)[0],
+            (q @ k.mT * mask) @ v,
+        ]
         found = [(out, *torch.autograd.grad(out.square().sum(), x)) for out in outputs]
         for other in found[1:]:
             worst = max(worst, *(float((a - b).detach().abs().max()) for a, b in zip(found[0], other, strict=True)))

@@ -11,7 +11,6 @@ Differs: the streams are stationary in time; no recall or state-tracking trainin
 """
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from attime.attention.kernels.ridge import local_ridge, local_ridge_cg, local_ridge_naive
@@ -24,7 +23,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2510.01450",
     parts=(LocalLinear,),
 )
-FULL = dict(length=2048, rows=8)
+FULL = {"length": 2048, "rows": 8}
 
 
 def run(*, length: int = 512, rows: int = 2, pieces: int = 4, noise: float = 0.05, seed: int = 0) -> Verdict:
@@ -48,7 +47,9 @@ def identities() -> dict[str, float]:
     q, k, v = (torch.randn(2, 2, 70, 8, dtype=torch.float64) for _ in range(3))
     scaled, ridge = q * 8**-0.5, torch.tensor([0.1, 1.0], dtype=torch.float64)
     whole = local_ridge(scaled, q, k, v, ridge)
-    pieces = [local_ridge(scaled[:, :, a:b], q[:, :, a:b], k[:, :, :b], v[:, :, :b], ridge) for a, b in ((0, 31), (31, 70))]
+    pieces = [
+        local_ridge(scaled[:, :, a:b], q[:, :, a:b], k[:, :, :b], v[:, :, :b], ridge) for a, b in ((0, 31), (31, 70))
+    ]
     others = {
         "ridge_problem": (whole, local_ridge_naive(scaled, q, k, v, ridge)),
         "conjugate_gradients": (whole, local_ridge_cg(scaled, q, k, v, ridge)),
@@ -77,6 +78,4 @@ def errors(length: int, dim: int, rows: int, pieces: int, noise: float) -> dict[
         guesses["linear", 0.0, ridge] = local_ridge(q * 0, q, k, v, torch.tensor([ridge]))
     truth = y[:, 1 + length // 2 :]
     scale = truth.square().mean()
-    return {
-        key: float((guess[:, 0, length // 2 :] - truth).square().mean() / scale) for key, guess in guesses.items()
-    }
+    return {key: float((guess[:, 0, length // 2 :] - truth).square().mean() / scale) for key, guess in guesses.items()}

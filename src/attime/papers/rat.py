@@ -10,6 +10,7 @@ Differs: quality at 1.3B parameters is not shown; one token at a time on a CPU, 
 """
 
 import time
+from dataclasses import replace
 
 import torch
 from torch.nn import functional as F
@@ -24,23 +25,26 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2507.04416",
     parts=(ChunkGated,),
 )
-FULL = dict(length=131072, dim=512, heads=8)
+FULL = {"length": 131072, "dim": 512, "heads": 8}
 
 
 def run(*, length: int = 32768, dim: int = 256, heads: int = 4, chunk: int = 16, seed: int = 0) -> Verdict:
     """Both ends of the range as identities; cache and decoding time between them."""
     torch.manual_seed(seed)
     attention, recurrence = ends(dim=16, tokens=40)
-    numbers = dict(attention_error=attention, recurrence_error=recurrence)
+    numbers = {"attention_error": attention, "recurrence_error": recurrence}
     mixer, x = ChunkGated(dim, heads=heads, groups=heads, chunk=chunk), torch.randn(1, 1, dim)
     cached = [torch.randn(1, heads, length, dim // heads) for _ in range(2)]
-    ends_only = [each[:, :, : length // chunk].clone() for each in cached]  # a state as it stands after `length` tokens
-    empty = mixer.begin(x)
-    state = type(empty)(*ends_only, empty.running, torch.tensor([length // chunk * chunk]))
+    state = replace(  # as it stands after `length` tokens
+        mixer.begin(x),
+        keys=cached[0][:, :, : length // chunk].clone(),
+        values=cached[1][:, :, : length // chunk].clone(),
+        tokens=torch.tensor([length // chunk * chunk]),
+    )
 
     def attend() -> None:
         query = mixer.inputs(x)[..., :dim].unflatten(-1, (heads, -1)).transpose(1, 2)
-        mixer.output(F.scaled_dot_product_attention(query, *cached).transpose(1, 2).flatten(-2))
+        mixer.output(F.scaled_dot_product_attention(query, cached[0], cached[1]).transpose(1, 2).flatten(-2))
 
     with torch.no_grad():
         for name, step in (("attention", attend), ("chunks", lambda: mixer(x, state))):
@@ -50,12 +54,13 @@ def run(*, length: int = 32768, dim: int = 256, heads: int = 4, chunk: int = 16,
                 step()
                 taken.append(time.thread_time() - start)
             numbers[f"{name}_token_us"] = 1e6 * min(taken)
-    numbers |= dict(
-        attention_cache_bytes=float(sum(each.nbytes for each in cached)), chunks_cache_bytes=float(state.nbytes)
-    )
+    numbers |= {
+        "attention_cache_bytes": float(sum(each.nbytes for each in cached)),
+        "chunks_cache_bytes": float(state.nbytes),
+    }
     smaller = numbers["attention_cache_bytes"] / numbers["chunks_cache_bytes"]
     faster = numbers["attention_token_us"] / numbers["chunks_token_us"]
-    numbers |= dict(cache_smaller=smaller, token_faster=faster)
+    numbers |= {"cache_smaller": smaller, "token_faster": faster}
     exact = max(attention, recurrence) < 1e-10
     holds = exact and smaller > 0.9 * chunk and faster > 2
     reason = "" if holds else f"exact: {exact}, cache {smaller:.1f}x smaller, a token {faster:.1f}x faster"

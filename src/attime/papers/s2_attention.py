@@ -80,16 +80,19 @@ def _train(heads: int, stride: int, length: int, steps: int, seed: int) -> float
     )
     model = nn.ModuleList([embed, mixer, head])
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-2)
-    for step in range(steps + 1):
-        tokens, kind = _draw(32 if step < steps else 1000, length, generator)
-        with torch.set_grad_enabled(step < steps):
-            hidden = embed(tokens)
-            answer = head((hidden + mixer(hidden)[0])[:, -1])
-        if step < steps:
-            optimiser.zero_grad()
-            F.cross_entropy(answer, kind).backward()
-            optimiser.step()
-    return (answer.argmax(-1) == kind).float().mean().item()
+
+    def answer(count: int) -> tuple[Tensor, Tensor]:
+        tokens, kind = _draw(count, length, generator)
+        hidden = embed(tokens)
+        return head((hidden + mixer(hidden)[0])[:, -1]), kind
+
+    for _ in range(steps):
+        optimiser.zero_grad()
+        F.cross_entropy(*answer(32)).backward()
+        optimiser.step()
+    with torch.no_grad():
+        named, kind = answer(1000)
+    return (named.argmax(-1) == kind).float().mean().item()
 
 
 def _draw(count: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

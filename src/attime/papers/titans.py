@@ -23,7 +23,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2501.00663",
     parts=(NeuralMemory,),
 )
-FULL = dict(length=2048, pairs=64, hidden=256, rows=32)
+FULL = {"length": 2048, "pairs": 64, "hidden": 256, "rows": 32}
 
 
 def run(
@@ -38,9 +38,13 @@ def run(
     exact = max(numbers["gated_delta_difference"], numbers["frozen_gradient_difference"]) < 1e-10
     ahead = numbers["recall_deep_4x"] - numbers["recall_linear_attention_4x"]
     deeper = numbers["recall_deep_4x"] - numbers["recall_matrix_4x"]
-    reason = "" if exact and ahead >= 0.2 and deeper > 0 else (
-        f"identities {'hold' if exact else 'fail'}; the deep memory leads linear attention by {ahead:.2f} (needs 0.2) "
-        f"and one matrix by {deeper:.2f} (needs more than 0) at the longer length"
+    reason = (
+        ""
+        if exact and ahead >= 0.2 and deeper > 0
+        else (
+            f"identities {'hold' if exact else 'fail'}; the deep memory leads linear attention by {ahead:.2f} (needs 0.2) "
+            f"and one matrix by {deeper:.2f} (needs more than 0) at the longer length"
+        )
     )
     return Verdict(holds=not reason, numbers=numbers, reason=reason)
 
@@ -75,15 +79,18 @@ def recall(time: int, pairs: int, dim: int, hidden: int, chunk: int, rows: int) 
     k, v = keys[row[:, None], asked], codes[row[:, None], torch.stack(named, dim=1)]
     answers = {"linear_attention": keys @ (k.mT @ v)}
     ones = torch.ones(rows, 1, time)
-    kinds = {"matrix": ([dim], 0.1, 0.0), "deep_no_momentum": ([hidden, dim], 0.6, 0.0), "deep": ([hidden, dim], 0.3, 0.8)}
+    kinds = {
+        "matrix": ([dim], 0.1, 0.0),
+        "deep_no_momentum": ([hidden, dim], 0.6, 0.0),
+        "deep": ([hidden, dim], 0.3, 0.8),
+    }
     for kind, (widths, rate, momentum) in kinds.items():
         sizes = zip([dim, *widths], widths, strict=False)
         start = [torch.randn(rows, 1, *size) for size in sizes]
         start[-1].zero_()
         still = (ones * momentum).log()
-        _, state = descend(
-            *(x[:, None] for x in (k, k, v)), ones * rate, ones * 0, still, Fitted.start(start), chunk=chunk
-        )
+        q = k[:, None]
+        _, state = descend(q, q, v[:, None], ones * rate, ones * 0, still, Fitted.start(start), chunk=chunk)
         x = keys[:, None] @ state.weights[0]
         for before, matrix in zip(state.weights, state.weights[1:], strict=False):
             x = (F.silu(x) * gain(before)) @ matrix

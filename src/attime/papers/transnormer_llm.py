@@ -4,9 +4,11 @@ Claim:   with an exponential decay (and a rotation in the first layer), a norm w
          attention learns language better than without; in the robust form inference is stable at any length.
 Parts:   attention.linear.Decay
 Proof:   the form lambda^t q_t, lambda^-s k_s overflows on a long sequence where ours is finite and right. Then the
-         same small model learns the bytes of this library's ledger of titles with its decays, with decays set to
-         zero, and with rotation: held-out nats per byte, with decay below without.
-Differs: 60 thousand weights and 20 kB instead of 175 billion and 2 TB; speed is the subject of lightning_attention.
+         same small model learns the bytes of this library's ledger of titles with the decays of the released code and
+         with decays set to zero (the baseline): held-out nats per byte, with decay below without.
+Differs: thousands of weights and 20 kB of text instead of 175 billion and 2 TB; speed is the subject of
+         lightning_attention. With the decays that the paper prints, exp(-(8h/H) (1 - l/L)), this small model was worse
+         than without decay (2.22 against 2.17 nats, 150 steps, no rotation): with four heads they forget within two tokens.
 """
 
 from importlib.resources import files
@@ -26,16 +28,16 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2307.14995",
     parts=(Decay,),
 )
-FULL = dict(steps=1500, dim=64, heads=8, length=4000)
+FULL = {"dim": 64, "heads": 8, "steps": 600, "length": 4000}
 
 
 def run(
-    *, dim: int = 32, heads: int = 4, steps: int = 150, window: int = 128, length: int = 2000, seed: int = 0
+    *, dim: int = 32, heads: int = 4, steps: int = 80, window: int = 96, length: int = 1000, seed: int = 0
 ) -> Verdict:
-    """Overflow of the fragile form, then held-out nats per byte of three models."""
+    """Overflow of the fragile form, then held-out nats per byte with and without decay."""
     numbers = _stability(length, seed)
-    for name, decays, rotate in (("decay", True, False), ("no_decay", False, False), ("decay_and_rotation", True, True)):
-        numbers[f"nats_{name}"] = _nats(dim, heads, steps, window, seed, decays=decays, rotate=rotate)
+    for name, decays in (("decay", True), ("no_decay", False)):
+        numbers[f"nats_{name}"] = _nats(dim, heads, steps, window, seed, decays=decays)
     robust = numbers["robust_error"] < 1e-10 and numbers["fragile_not_finite"] > 0
     better = numbers["nats_decay"] < numbers["nats_no_decay"]
     reason = "" if robust and better else "decay does not lower the loss" if robust else "the robust form is not right"
@@ -55,12 +57,12 @@ def _stability(length: int, seed: int) -> dict[str, float]:
     }
 
 
-def _nats(dim: int, heads: int, steps: int, window: int, seed: int, *, decays: bool, rotate: bool) -> float:
+def _nats(dim: int, heads: int, steps: int, window: int, seed: int, *, decays: bool) -> float:
     """Train two layers on the first five sixths of the text; nats per byte of the rest."""
     text = torch.tensor(list(files("attime.papers").joinpath("titles.txt").read_bytes()))
     train, held = text[: len(text) * 5 // 6], text[len(text) * 5 // 6 :]
     torch.manual_seed(seed)
-    mixers = [Decay(dim, heads=heads, layer=layer, layers=2, rotate=rotate and layer == 0) for layer in (0, 1)]
+    mixers = [Decay(dim, heads=heads, layer=layer, layers=2, rotate=layer == 0) for layer in (0, 1)]
     for mixer in mixers:
         mixer.log_decay.mul_(float(decays))
     model = TokenModel(Stack([Block(mixer, hidden=2 * dim) for mixer in mixers]), vocabulary=256)
@@ -69,7 +71,7 @@ def _nats(dim: int, heads: int, steps: int, window: int, seed: int, *, decays: b
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 1e-2 * min(1.0, (step + 1) / 20) * (1 - step / steps)
-        starts = torch.randint(len(train) - window, (16, 1), generator=draw)
+        starts = torch.randint(len(train) - window, (8, 1), generator=draw)
         rows = train[starts + torch.arange(window + 1)]
         loss = F.cross_entropy(model.head(model(rows[:, :-1])[0].flatten(0, 1)), rows[:, 1:].flatten())
         optimizer.zero_grad()

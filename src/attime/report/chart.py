@@ -12,7 +12,7 @@ from plotly import graph_objects as go
 from attime.report.labels import LINE, Box, text_width
 from attime.report.theme import Theme
 
-__all__ = ["NARROW", "Sheet", "note", "short", "window"]
+__all__ = ["NARROW", "Sheet", "note", "plain", "short", "window"]
 
 FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 HOVER = {"hovertemplate": "%{hovertext}<extra></extra>"}
@@ -103,7 +103,7 @@ class Sheet:
         self, text: str, at: tuple[float, float], colour: str, *, bold: bool = False, size: float = 0, **more: Any
     ) -> None:
         """A name at a point of the chart; with `ax` and `ay`, that many pixels away from it with a line to it."""
-        name = escape(text, quote=False)
+        name = plain(text)
         leader = {"showarrow": "ax" in more, "arrowhead": 0, "arrowwidth": 1, "arrowcolor": self.theme.muted}
         font = {"color": colour, "size": size or self.size}
         what = {"text": f"<b>{name}</b>" if bold else name, "x": at[0], "y": at[1], "borderpad": 0, "font": font}
@@ -167,6 +167,11 @@ def short(text: str, letters: int) -> str:
     if len(text) > letters:
         text = re.sub(r"\b\w+=", "", text)
     return text if len(text) <= letters else text[: letters - 1].rstrip(" (,") + "…"
+
+
+def plain(text: str) -> str:
+    """The text as plotly shows it letter for letter: no tags, no entities, no templates."""
+    return escape(text, quote=False).replace("%{", "%&#123;")
 
 
 def note(*, away: Sequence[str], missing: Sequence[str], unnamed: int = 0) -> str:

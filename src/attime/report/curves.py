@@ -1,13 +1,12 @@
 """Learning curves: validation quality, or training loss, against seconds or tokens of training."""
 
 from dataclasses import dataclass
-from html import escape
 from math import isfinite
 from typing import Literal
 
 from plotly import graph_objects as go
 
-from attime.report.chart import NARROW, Sheet, note, short
+from attime.report.chart import NARROW, Sheet, note, plain, short
 from attime.report.columns import ARROWS, ranked, score
 from attime.report.labels import LINE, spread, text_width
 from attime.report.theme import LIGHT, Theme
@@ -113,7 +112,7 @@ def _heights(mixers: list[_Line], floors: list[_Line], better: Literal["lower", 
 
 
 def _draw(sheet: Sheet, line: _Line, across: Progress, *, inside: bool) -> None:
-    row, name = line.row, escape(line.row.name, quote=False)
+    row, name = line.row, plain(line.row.name)
     after = (lambda x: f"{significant(x)} s") if across == "seconds" else (lambda x: f"{count(x)} tokens")
     texts = [f"<b>{name}</b><br>{significant(y, 4)} after {after(x)}" for x, y in line.points]
     width, dash = 3 if row.winner else 1.7 if row.pareto else 1.1, "solid" if row.status == "done" else "dot"

@@ -1,8 +1,6 @@
 """Floors in the chart of quality against cost: dashed lines with their names, and those that lie off its scale."""
 
-from html import escape
-
-from attime.report.chart import Sheet
+from attime.report.chart import Sheet, plain
 from attime.report.columns import columns
 from attime.report.labels import LINE, Box, text_width
 from attime.report.table import remark
@@ -16,7 +14,7 @@ def draw_floors(sheet: Sheet, comparison: Comparison, floors: list[tuple[Row, fl
     """A dashed line for each floor, with points to hover on."""
     steps = [sheet.x[0] + (sheet.x[1] - sheet.x[0]) * step / 24 for step in range(25)]
     for row, value in floors:
-        points, name = [(x, value) for x in steps], escape(row.name, quote=False)
+        points, name = [(x, value) for x in steps], plain(row.name)
         sheet.line(points, sheet.theme.floor, 1.2, dash="dash", name=name, hovertext=hover(comparison, row))
     return [Box(0, sheet.down(value) - 1, sheet.area[0], sheet.down(value) + 1) for _, value in floors]
 
@@ -74,5 +72,5 @@ def hover(comparison: Comparison, row: Row) -> str:
         for column in columns(comparison)
         if column.value(row) is not None
     ]
-    head, *rest = (escape(line, quote=False) for line in (*said, *numbers))
+    head, *rest = (plain(line) for line in (*said, *numbers))
     return "<br>".join([f"<b>{head}</b>", *rest])

@@ -32,6 +32,7 @@
     }
   });
   for (const place of places) {
+    document.querySelector(`#${place} .waiting`)?.remove();
     draw(place);
     seen.set(place, document.getElementById(place).clientWidth);
     watcher.observe(document.getElementById(place));

@@ -9,8 +9,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from attime.errors import AttimeError, MissingExtra
+from attime.errors import AttimeError
 from attime.streams.contract import Stream, readable
+from attime.streams.table import read_table
 
 __all__ = ["Events", "read_events"]
 
@@ -114,19 +115,7 @@ def _from_npz(path: Path) -> Events:
 
 def _columns(path: Path) -> dict[str, NDArray[Any]]:
     """The columns of a table, by name without RecBole's types, as text or as the file has them."""
-    try:
-        import polars
-    except ImportError as error:
-        raise MissingExtra("polars", "series", f"reading {path.name}") from error
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            table = polars.read_parquet(path)
-        else:
-            with path.open(encoding="utf-8-sig") as file:
-                first = file.readline()
-            table = polars.read_csv(path, separator=max(",;\t", key=first.count), infer_schema=False)
-    except (polars.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
-        raise AttimeError(f"{path.name} needs to be CSV in UTF-8 or Parquet: {str(error).splitlines()[0]}.") from None
+    table = read_table(path)
     if not len(table):
         raise AttimeError(f"events need rows below the header; {path.name} has none.")
     return {name.split(":")[0].strip(): table[name].to_numpy() for name in table.columns}

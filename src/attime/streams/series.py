@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from attime.errors import AttimeError, MissingExtra
+from attime.errors import AttimeError
 from attime.streams.contract import Stream, readable
+from attime.streams.table import is_number, listed, read_table
 
 if TYPE_CHECKING:
     import polars
@@ -66,7 +67,9 @@ class Series(Stream):
         wanted = [target] if isinstance(target, str) else list(target)
         for name in wanted:
             if name not in self.names:
-                raise AttimeError(f"{self.name} has no column {name!r}; its number columns are {_list(self.names)}.")
+                raise AttimeError(
+                    f"{self.name} has no column {name!r}; its number columns are {listed(list(self.names))}."
+                )
         values = self.values[:, [self.names.index(name) for name in wanted]]
         name = self.name if tuple(wanted) == self.names else f"{self.name}:{'+'.join(wanted)}"
         return replace(self, name=name, values=values, names=tuple(wanted))
@@ -97,18 +100,18 @@ def read_series(
         raise AttimeError(f'gaps needs "refuse" or "fill"; got {gaps!r}.')
     path = readable(path, "a series")
     step = seconds(freq) if freq else None
-    table = _table(path)
+    table = read_table(path, headless=True)
     clock = _clock(table)
     wanted = [target] if isinstance(target, str) else list(target or [])
     columns = [name for name in table.columns if clock is None or name != clock[0]]
     for name in wanted:
         if name not in columns:
-            raise AttimeError(f"{path.name} has no column {name!r} to forecast; its columns are {_list(columns)}.")
+            raise AttimeError(f"{path.name} has no column {name!r} to forecast; its columns are {listed(columns)}.")
     names = wanted or columns
     if not names or len(table) < 2:
         raise AttimeError(
             f"a series needs at least two rows and one column of numbers; {path.name} has {len(table)} rows and "
-            f"the columns {_list(table.columns)}."
+            f"the columns {listed(table.columns)}."
         )
     values = np.stack([_numbers(table, name, path.name) for name in names], axis=1)
     when = None
@@ -119,40 +122,13 @@ def read_series(
     return Series(name=path.name.split(".")[0], values=values, names=tuple(names), when_s=when, freq=freq)
 
 
-def _table(path: Path) -> "polars.DataFrame":
-    """Everything as text from CSV; as typed from Parquet."""
-    try:
-        import polars
-    except ImportError as error:
-        raise MissingExtra("polars", "series", f"reading {path.name}") from error
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return polars.read_parquet(path)
-        with path.open(encoding="utf-8-sig") as file:
-            first = file.readline().rstrip("\r\n")
-        mark = max(",;\t", key=first.count)
-        bare = "." in first and all(_is_number(cell) for cell in first.split(mark))  # data in the first line: no header
-        table = polars.read_csv(
-            path, separator=mark, infer_schema=False, has_header=not bare, truncate_ragged_lines=False
-        )
-    except (polars.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AttimeError(
-            f"{path.name} needs to be CSV in UTF-8 or Parquet, every row as long as the header; it could not be read: "
-            f"{reason}."
-        ) from None
-    if mark == ";":  # where semicolons separate, commas are decimal points
-        table = table.with_columns(polars.all().str.replace(",", ".", literal=True))
-    return table.rename({name: name.strip() for name in table.columns})
-
-
 def _clock(table: "polars.DataFrame") -> tuple[str, NDArray[np.float64]] | None:
     """Name and seconds of the first column that holds dates, or that has a name of a clock and counts seconds."""
     import polars
 
     for name in table.columns:
         column, kind = table[name], table[name].dtype
-        if kind == polars.String and not _is_number(column[0] if len(column) else "0"):
+        if kind == polars.String and not is_number(column[0] if len(column) else "0"):
             column = _dates(column)
         elif kind == polars.String and name.lower() in CLOCKS:
             column = column.cast(polars.Float64, strict=False)
@@ -268,15 +244,3 @@ def _freq(step: float) -> str:
         if step >= UNITS[unit] and step % UNITS[unit] == 0:
             return f"{step / UNITS[unit]:g}{unit}"
     return f"{step:g}s"
-
-
-def _is_number(text: str | None) -> bool:
-    try:
-        float(text or "nan")
-    except ValueError:
-        return False
-    return True
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -47,7 +47,7 @@ class NextEvent(Task):
             if not (counts[self._part() == part] >= 2).any() or self.length < 1:
                 raise AttimeError(
                     f"NextEvent needs length >= 1 and in each part a sequence of two events or more; got "
-                    f"length={self.length} and none for {name} in {self.events.about}."
+                    f"length={self.length} and none for {name} in {self.events.about}: give more sequences."
                 )
 
     @classmethod

@@ -1,18 +1,21 @@
 """The list that block-sparse attention runs on: which key blocks each query block reads, and which of them need a mask."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
 
 from attime.errors import AttimeError
 
 __all__ = ["BlockList", "Row"]
+
+AT_ONCE = 64  # blocks whose pairs are asked about together
 
 
 class Row(NamedTuple):
@@ -72,45 +75,72 @@ class BlockList:
         """Blocks read, as a share of all."""
         return self.some.float().mean().item()
 
+    def coarser(self, factor: int) -> "BlockList":
+        """The same list in blocks `factor` times as large."""
+        tables = []
+        for table, ends in ((self.some, False), (self.every, True)):
+            spare = [-count % factor for count in table.shape[1:]]
+            wide = F.pad(table, (0, spare[1], 0, spare[0]), value=ends)
+            tiles = wide.unflatten(2, (-1, factor)).unflatten(1, (-1, factor)).transpose(2, 3).flatten(3)
+            tables.append(tiles.all(-1) if ends else tiles.any(-1))
+        return replace(self, size=self.size * factor, some=tables[0], every=tables[1])
+
     @cached_property
     def rows(self) -> tuple[tuple[Row, ...], ...]:
         """Per head, the query blocks spelled out. Blocks that turn out empty are left out, whole ones unmasked."""
-        known: dict[bytes, Tensor] = {}
-        return tuple(
-            tuple(self._row(head, number, columns, known) for number, columns in enumerate(_by_row(self.some[head])))
-            for head in range(self.heads)
-        )
+        known: dict[tuple[bytes, int], Tensor] = {}
+        return tuple(tuple(self._spelled(head, known)) for head in range(self.heads))
 
-    def _row(self, head: int, number: int, columns: list[int], known: dict[bytes, Tensor]) -> Row:
-        start, size = number * self.size, self.size
-        stop, end = min(start + size, self.query.numel()), self.key.numel()
-        whole = dict(zip(columns, self.every[head, number, columns].tolist(), strict=True)) if columns else {}
-        checked = [column for column in columns if not whole[column]]
-        pieces: dict[int, Tensor] = {}
-        if checked:
-            places = (torch.tensor(checked)[:, None] * size + torch.arange(size)).flatten()
-            inside = places < end
-            query, key = self.query[start:stop, None], self.key[places.clamp(max=end - 1)]
-            seen = self.allows(query, key, torch.tensor(head)).expand(stop - start, key.numel()) & inside
-            for column, piece in zip(checked, seen.split(size, 1), strict=True):
-                pieces[column] = piece[:, : end - column * size]
-        columns = [column for column in columns if whole[column] or bool(pieces[column].any())]
-        runs: list[tuple[int, int]] = []
-        hidden: list[tuple[int, int, Tensor]] = []
-        blind, width = torch.ones(stop - start, dtype=torch.bool), 0
-        for column in columns:
-            first, last = column * size, min(column * size + size, end)
-            joins = bool(runs) and runs[-1][1] == first
-            runs = [*runs[:-1], (runs[-1][0], last)] if joins else [*runs, (first, last)]
-            if not whole[column] and not bool(pieces[column].all()):
-                unseen = (~pieces[column]).contiguous()
-                unseen = known.setdefault(unseen.numpy().tobytes() + bytes(str(unseen.shape), "ascii"), unseen)
-                hidden.append((width, width + last - first, unseen))
-                blind &= unseen.all(1)
-            else:
-                blind[:] = False
-            width += last - first
-        return Row(start, stop, tuple(runs), tuple(hidden), blind if bool(blind.any()) else None)
+    def _spelled(self, head: int, known: dict[tuple[bytes, int], Tensor]) -> Iterator[Row]:
+        listed = self.some[head].nonzero().tolist()
+        masked = self._masks(head, known)
+        by_row: list[list[int]] = [[] for _ in range(self.some.shape[1])]
+        for row, column in listed:
+            by_row[row].append(column)
+        for number, columns in enumerate(by_row):
+            start = number * self.size
+            stop = min(start + self.size, self.query.numel())
+            runs: list[tuple[int, int]] = []
+            hidden: list[tuple[int, int, Tensor]] = []
+            width, blind = 0, True
+            for column in columns:
+                unseen = masked.get((number, column), ...)
+                if unseen is None:
+                    continue
+                first, last = column * self.size, min(column * self.size + self.size, self.key.numel())
+                joins = bool(runs) and runs[-1][1] == first
+                runs = [*runs[:-1], (runs[-1][0], last)] if joins else [*runs, (first, last)]
+                if isinstance(unseen, Tensor):
+                    hidden.append((width, width + last - first, unseen))
+                else:
+                    blind = False
+                width += last - first
+            none = torch.cat([each for *_, each in hidden], 1).all(1) if hidden and blind else None
+            yield Row(start, stop, tuple(runs), tuple(hidden), none if none is not None and bool(none.any()) else None)
+
+    def _masks(self, head: int, known: dict[tuple[bytes, int], Tensor]) -> dict[tuple[int, int], Tensor | None]:
+        """What is not seen in the blocks that are not whole; None where nothing is seen; left out where all is."""
+        found: dict[tuple[int, int], Tensor | None] = {}
+        steps = torch.arange(self.size)
+        for pairs in (self.some[head] & ~self.every[head]).nonzero().split(AT_ONCE):
+            (rows, query), (columns, key) = ((place, place[:, None] * self.size + steps) for place in pairs.unbind(1))
+            ends = self.query.numel(), self.key.numel()
+            inside = (query < ends[0])[:, :, None] & (key < ends[1])[:, None]
+            seen = self.allows(
+                self.query[query.clamp(max=ends[0] - 1)][:, :, None],
+                self.key[key.clamp(max=ends[1] - 1)][:, None],
+                torch.tensor(head),
+            ).expand(inside.shape)
+            some, every = (seen & inside).flatten(1).any(1).tolist(), (seen | ~inside).flatten(1).all(1).tolist()
+            for row, column, unseen, part, whole in zip(
+                rows.tolist(), columns.tolist(), (~seen).unbind(0), some, every, strict=True
+            ):
+                if not part:
+                    found[row, column] = None
+                elif not whole:
+                    piece = unseen[: ends[0] - row * self.size, : ends[1] - column * self.size].contiguous()
+                    found[row, column] = known.setdefault((piece.numpy().tobytes(), piece.shape[0]), piece)
+        return found
 
     def dense(self) -> Bool[Tensor, "heads queries keys"]:
         """The mask that the list stands for, pair by pair: for tests and drawings."""
@@ -155,9 +185,3 @@ def _indices(table: Bool[Tensor, "heads query_blocks key_blocks"]) -> tuple[Tens
     """Per query block how many key blocks, and their numbers first in a row as wide as there are key blocks."""
     order = (~table).to(torch.int8).argsort(dim=-1, stable=True)
     return table.sum(-1, dtype=torch.int32)[None], order.to(torch.int32)[None].contiguous()
-
-
-def _by_row(table: Bool[Tensor, "query_blocks key_blocks"]) -> list[list[int]]:
-    columns = table.nonzero()[:, 1].tolist()
-    ends = table.sum(-1).cumsum(0).tolist()
-    return [columns[start:end] for start, end in zip([0, *ends], ends, strict=False)]

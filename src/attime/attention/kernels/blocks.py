@@ -14,13 +14,15 @@ runs the same list.
 Source: FlashAttention, arXiv 2205.14135 (backward from lse); FlexAttention, arXiv 2412.05496 (block lists).
 """
 
-from functools import cache
+import math
+from functools import cache, lru_cache
 from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 from attime.attention.kernels.blocklist import BlockList, Row
 from attime.attention.kernels.merge import Piece, partial
@@ -33,6 +35,7 @@ Keys = Float[Tensor, "batch kv_heads keys head_dim"]
 Values = Float[Tensor, "batch kv_heads keys value_dim"]
 Output = Float[Tensor, "batch heads queries value_dim"]
 
+FLEX_BLOCK = 128  # tokens per block that FlexAttention's kernels divide
 KEPT = 1024  # columns: masks up to this wide are kept for the next query block of the same shape
 
 
@@ -200,17 +203,25 @@ def _block(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
 
 
 def _by_flex(q: Tensor, k: Tensor, v: Tensor, blocks: BlockList, scale: float) -> Piece:
-    from torch.nn.attention.flex_attention import AuxRequest
-
-    mask = blocks.block_mask(q.device, heads=q.shape[1])
     out, aux = _flex()(
-        q, k, v, block_mask=mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1], return_aux=AuxRequest(lse=True)
+        q,
+        k,
+        v,
+        block_mask=_flex_mask(blocks, q.device, q.shape[1]),
+        scale=scale,
+        enable_gqa=q.shape[1] != k.shape[1],
+        return_aux=AuxRequest(lse=True),
     )
     return out, aux.lse
 
 
+@lru_cache(maxsize=32)
+def _flex_mask(blocks: BlockList, device: torch.device, heads: int) -> BlockMask:
+    """In blocks that a GPU's kernel takes: multiples of FLEX_BLOCK."""
+    factor = FLEX_BLOCK // math.gcd(blocks.size, FLEX_BLOCK)
+    return (blocks if factor == 1 else blocks.coarser(factor)).block_mask(device, heads=heads)
+
+
 @cache
 def _flex() -> Any:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention, dynamic=False)
+    return torch.compile(flex_attention)

@@ -19,6 +19,7 @@ from attime.attention.kernels.recurrence import (
     TokenDecay,
     Values,
     block_of,
+    chunk_of,
     fold,
     gaps,
     token_decay,
@@ -29,7 +30,7 @@ __all__ = ["recur_delta", "recur_delta_naive"]
 
 Beta = Float[Tensor, "batch heads time"]
 
-CHUNK = 32  # machine constants: tokens of one triangular system, ...
+CHUNK = 32  # machine constants: tokens of one triangular system at most, ...
 CORNER = 8  # ... and those of it that are solved row by row
 
 
@@ -61,7 +62,7 @@ def recur_delta(
             return _step(q, k, v, log_decay, beta, memory)
         if log_decay is None:
             log_decay = memory.new_zeros(q.shape[1])
-        return carry(FORM, memory, (q, k, v, log_decay, beta), block=block_of(q))
+        return carry(FORM, memory, (q, k, v, log_decay, beta), block=block_of(q, v, CHUNK))
 
 
 def _forward(memory: Tensor, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,8 +70,8 @@ def _forward(memory: Tensor, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor,
 
     Within a chunk u solves (I + own) u = beta (v - decayed k S), where S is the memory before the chunk.
     """
-    length = q.shape[2]
-    total, (q, k, v, beta) = fold(memory, q, log_decay, k, v, beta, chunk=CHUNK, halving=True)
+    length, chunk = q.shape[2], chunk_of(q, v, CHUNK)
+    total, (q, k, v, beta) = fold(memory, q, log_decay, k, v, beta, chunk=chunk, halving=True)
     between, grown, last = gaps(total), total.exp2(), total[..., -1:, :]
     inverse = _inverse((k @ k.mT).mul_(between).mul_(beta).tril_(-1))
     fresh, read = inverse @ (beta * v), inverse @ (beta * grown * k)
@@ -84,8 +85,8 @@ def _backward(
 ) -> Sequence[Tensor | None]:
     """Each line of `_forward` transposed."""
     q, k, v, log_decay, beta = inputs
-    length = q.shape[2]
-    total, (q, k, v, beta, d_out) = fold(memory, q, log_decay, k, v, beta, d_out, chunk=CHUNK, halving=True)
+    length, chunk = q.shape[2], chunk_of(q, v, CHUNK)
+    total, (q, k, v, beta, d_out) = fold(memory, q, log_decay, k, v, beta, d_out, chunk=chunk, halving=True)
     between, grown, last = gaps(total), total.exp2(), total[..., -1:, :]
     left, decay = (last - total).exp2(), last.exp2()
     alike = (k @ k.mT).mul_(between).tril_(-1)

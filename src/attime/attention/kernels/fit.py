@@ -21,10 +21,13 @@ from itertools import pairwise
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from attime.attention.state import State
 
 __all__ = ["Fitted", "descend", "descend_naive"]
+
+LONG = 64  # chunks: longer pasts are computed again in the backward pass, so many at a time
 
 Heads = Float[Tensor, "batch heads time head_dim"]
 Values = Float[Tensor, "batch heads time value_dim"]
@@ -118,11 +121,13 @@ def descend(
         with torch.autocast(kind, enabled=False):
             return descend(q, k, v, rate, log_keep, log_momentum, state, chunk=chunk, bound=bound, valid=valid)
     batch, heads, time = rate.shape
+    edges, together = _edges(state.filled, time, chunk)
+    if len(edges) > LONG + 1 and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _kept_short(edges[::LONG], (q, k, v, rate, log_keep, log_momentum), state, chunk, bound, valid)
     inputs = [x.flatten(0, 1) for x in (q, k, v, rate, log_keep, log_momentum, *([] if bound is None else [bound]))]
     lives = None if valid is None else valid.repeat_interleave(heads, dim=0)
     if lives is not None:
         inputs[3:6] = [x.masked_fill(~lives, 0) for x in inputs[3:6]]
-    edges, together = _edges(state.filled, time, chunk)
     sizes = [stop - start for start, stop in pairwise(edges)]
     weights, momentum, anchor = (
         [x.flatten(0, 1) for x in part] for part in (state.weights, state.momentum, state.anchor)
@@ -139,9 +144,36 @@ def descend(
         else:
             fresh = ((filled == 0) & (True if live is None else live[:, 0]))[:, None, None]
             anchor = [torch.where(fresh, new, old) for new, old in zip(weights, anchor, strict=True)]
-    parts = (tuple(x.unflatten(0, (batch, heads)) for x in part) for part in (weights, momentum, anchor))
+    weights, momentum, anchor = (
+        tuple(x.unflatten(0, (batch, heads)) for x in part) for part in (weights, momentum, anchor)
+    )
     out = torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
-    return out.unflatten(0, (batch, heads)), Fitted(*parts, filled[::heads])
+    return out.unflatten(0, (batch, heads)), Fitted(weights, momentum, anchor, filled[::heads])
+
+
+def _kept_short(
+    starts: list[int],
+    inputs: Sequence[Tensor],
+    state: Fitted,
+    chunk: int,
+    bound: Tensor | None,
+    valid: Tensor | None,
+) -> tuple[Tensor, Fitted]:
+    """`descend` that keeps for its backward pass the inputs, the states at `starts`, and one stretch between two."""
+    outputs, time = [], inputs[0].shape[2]
+    for start, stop in pairwise([*starts, time] if starts[-1] < time else starts):
+        out, state = checkpoint(
+            descend,
+            *(x[:, :, start:stop] for x in inputs),
+            state,
+            chunk=chunk,
+            bound=None if bound is None else bound[:, :, start:stop],
+            valid=None if valid is None else valid[:, start:stop],
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        outputs.append(out)
+    return torch.cat(outputs, dim=2), state
 
 
 def gain(matrix: Tensor) -> float:

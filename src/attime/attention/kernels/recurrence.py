@@ -28,8 +28,8 @@ TokenDecay = Float[Tensor, "batch heads time"]
 ChannelDecay = Float[Tensor, "batch heads time head_dim"]
 Memory = Float[Tensor, "batch heads head_dim value_dim"]
 
-CHUNK = 64  # machine constants: a chunk is one matrix product, ...
-IN_CACHE = 32  # ... and so many of them, over batch and heads, stay in cache
+CHUNK = 64  # machine constants: tokens of a chunk at most, ...
+IN_CACHE = 1 << 17  # ... and numbers in each array of a block of chunks, which stay in cache
 LOG2_E = math.log2(math.e)  # exp2 is the faster exponential on a CPU
 
 
@@ -60,7 +60,7 @@ def recur(
             return _step(q, k, v, log_decay, memory)
         if log_decay is None:
             log_decay = memory.new_zeros(q.shape[1])
-        return carry(FORM, memory, (q, k, v, log_decay), block=block_of(q))
+        return carry(FORM, memory, (q, k, v, log_decay), block=block_of(q, v, CHUNK))
 
 
 def token_decay(log_decay: Tensor | None, k: Tensor, memory: Tensor) -> Tensor:
@@ -72,9 +72,15 @@ def token_decay(log_decay: Tensor | None, k: Tensor, memory: Tensor) -> Tensor:
     return log_decay.to(memory.dtype)
 
 
-def block_of(q: Tensor) -> int:
-    """Tokens that are worked on at once."""
-    return CHUNK * max(1, IN_CACHE // (q.shape[0] * q.shape[1]))
+def chunk_of(q: Tensor, v: Tensor, most: int) -> int:
+    """Tokens of a chunk: about twice the size of a head, so that neither the square nor the memory dominates."""
+    return min(most, max(16, 1 << max(q.shape[-1], v.shape[-1]).bit_length()))
+
+
+def block_of(q: Tensor, v: Tensor, most: int) -> int:
+    """Tokens that are worked on at once: some chunks."""
+    chunk, rows = chunk_of(q, v, most), q.shape[0] * q.shape[1]
+    return chunk * max(1, IN_CACHE // (rows * chunk * max(chunk, q.shape[-1], v.shape[-1])))
 
 
 def fold(
@@ -126,8 +132,8 @@ def scan(memory: Tensor, added: Tensor, decay: Tensor, *, back: bool = False) ->
 
 
 def _forward(memory: Tensor, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor]:
-    length = q.shape[2]
-    total, (q, k, v) = fold(memory, q, log_decay, k, v, chunk=CHUNK, halving=log_decay.dim() == 4)
+    length, chunk = q.shape[2], chunk_of(q, v, CHUNK)
+    total, (q, k, v) = fold(memory, q, log_decay, k, v, chunk=chunk, halving=log_decay.dim() == 4)
     last = total[..., -1:, :]
     added = (k * (last - total).exp2()).mT @ v
     states, memory = scan(memory, added, last.mT.exp2())
@@ -141,8 +147,8 @@ def _backward(
 ) -> Sequence[Tensor | None]:
     """Each product of `_forward` transposed; the decay's gradient from those of q and k, summed within a chunk only."""
     q, k, v, log_decay = inputs
-    length, channels = q.shape[2], log_decay.dim() == 4
-    total, (q, k, v, d_out) = fold(memory, q, log_decay, k, v, d_out, chunk=CHUNK, halving=channels)
+    length, chunk, channels = q.shape[2], chunk_of(q, v, CHUNK), log_decay.dim() == 4
+    total, (q, k, v, d_out) = fold(memory, q, log_decay, k, v, d_out, chunk=chunk, halving=channels)
     last = total[..., -1:, :]
     grown, left, decay = total.exp2(), (last - total).exp2(), last.mT.exp2()
     kept = k * left

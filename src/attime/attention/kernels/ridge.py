@@ -152,18 +152,15 @@ class _Ridge(torch.autograd.Function):
     """Gradients in closed form; the factors are computed again, a block at a time: nothing of size d^2 is kept."""
 
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, at: Tensor, k: Tensor, v: Tensor, ridge: Tensor, hidden: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, q: Tensor, at: Tensor, k: Tensor, v: Tensor, ridge: Tensor, hidden: Tensor | None) -> Tensor:
         past, time = k.shape[1] - q.shape[1], q.shape[1]
         out, lse, u = q.new_zeros(*q.shape[:2], v.shape[2]), q.new_empty(*q.shape[:2], 1), torch.empty_like(q)
         for start in range(0, time, QUERIES):
             here = slice(start, min(start + QUERIES, time))
-            first, total = past + start, None
+            first, parts = past + start, []
             for _, scores in _tiles(q[:, here], k, hidden, first):
-                part = scores.logsumexp(-1, keepdim=True)
-                total = part if total is None else torch.logaddexp(total, part)
-            lse[:, here] = total
+                parts.append(scores.logsumexp(-1, keepdim=True))
+            lse[:, here] = torch.cat(parts, dim=-1).logsumexp(-1, keepdim=True)
             mean, factor = _moments(q[:, here], k, hidden, first, ridge, lse[:, here])
             u[:, here] = _solve(factor, mean - at[:, here])
             share = 1 + (mean * u[:, here]).sum(-1, keepdim=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Inexact, Int
+from jaxtyping import Bool, Float, Inexact
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -178,7 +178,7 @@ class _Selective(torch.autograd.Function):
         parts = zip(*(each.split(size, dim=1) for each in (x, step, write, read, outputs)), strict=True)
         for x_c, step_c, write_c, read_c, out_c in parts:
             starts.append(memory)
-            decay, state = _block(x_c, step_c, rate, write_c, memory, decays, states)
+            state = _block(x_c, step_c, rate, write_c, memory, decays, states)[1]
             memory = state[:, -1].clone()
             out_c.copy_((read_c[:, :, None] @ state).squeeze(2))
         ctx.save_for_backward(x, step, rate, write, read, *starts)

@@ -60,17 +60,14 @@ def attend_tiles_naive(q: Queries, k: Keys, v: Keys, tiles: Tiles, scale: float)
 
 def attend_tiles(q: Queries, k: Keys, v: Keys, tiles: Tiles, scale: float) -> Queries:
     """The same numbers, tiles at a time."""
-    return _attend(q, k, v, tiles.query, tiles.key, tiles.seen, scale)
-
-
-@torch.compiler.disable
-def _attend(q: Tensor, k: Tensor, v: Tensor, query: Tensor, key: Tensor, seen: Tensor, scale: float) -> Tensor:
-    return _AttendTiles.apply(q, k, v, query, key, seen, scale)  # pyright: ignore[reportReturnType]
+    return _apply(q, k, v, tiles.query, tiles.key, tiles.seen, scale)
 
 
 class _AttendTiles(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q, k, v, query, key, seen, scale):
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, query: Tensor, key: Tensor, seen: Tensor, scale: float
+    ) -> Tensor:
         ctx.save_for_backward(q, k, v, query, key, seen)
         ctx.scale = scale
         out = torch.empty_like(q)
@@ -81,20 +78,23 @@ class _AttendTiles(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, query, key, seen = ctx.saved_tensors
         wide = torch.promote_types(q.dtype, torch.float32)  # keys add up over the tiles that share them
         to_q, to_k, to_v = torch.empty_like(q), torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
         for at, from_, keys, sees in _pieces(q, query, key, seen):
             with torch.enable_grad():
-                leaves = [_take(x, index).requires_grad_() for x, index in ((q, from_), (k, keys), (v, keys))]
-                tiles = _scores(*leaves, sees, ctx.scale)
+                near_q, near_k, near_v = (_take(x, i).requires_grad_() for x, i in ((q, from_), (k, keys), (v, keys)))
+                tiles = _scores(near_q, near_k, near_v, sees, ctx.scale)
             arrived = _take(gradient, from_) * (at >= 0)[:, :, None]
-            of_q, of_k, of_v = torch.autograd.grad(tiles, leaves, arrived)
+            of_q, of_k, of_v = torch.autograd.grad(tiles, (near_q, near_k, near_v), arrived)
             to_q.index_copy_(2, *_full(at, of_q))
             to_k.index_add_(2, keys.flatten(), of_k.flatten(2, 3).to(wide))
             to_v.index_add_(2, keys.flatten(), of_v.flatten(2, 3).to(wide))
         return to_q, to_k.to(k.dtype), to_v.to(v.dtype), None, None, None, None
+
+
+_apply: Any = torch.compiler.disable(_AttendTiles.apply)
 
 
 def _pieces(q: Tensor, query: Tensor, key: Tensor, seen: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:

@@ -2,11 +2,12 @@ r"""Gated linear attention with one fixed decay per head, and no softmax denomin
 
     S_t = g S_{t-1} + k_t v_t^T        o_t = RMSNorm(S_t^T q_t) * u_t        q, k = SiLU
 
-Source:  Lightning Attention, arXiv 2405.17381; TransNormerLLM, arXiv 2307.14995 (decay table, gate, norm, LRPE).
-Names:   our `decay` is their lambda: exp(-(8 h / H) (1 - l / L)) for head h of H in layer l of L; `rotate` is LRPE,
-         which they use in the first layer.
+Source:  Lightning Attention, arXiv 2405.17381; TransNormerLLM, arXiv 2307.14995 (gate, norm, LRPE); decays as in the
+         released code of both: exp(-2^(-8h/H) (1 - l/(L-1))) for head h of H in layer l of L, not 0 but 1e-5 at the top.
+Names:   our `decay` is their lambda; `rotate` is LRPE, which they use in the first layer.
 Cost:    time O(T C d + T d^2) for chunks of C; state d^2 per head, twice that with `rotate`.
-Differs: parameter-free norm per head instead of over all heads; no activation on the gate.
+Differs: the papers print exp(-(8h/H) (1 - l/L)), which with few heads remembers only a token or two; heads that are
+         not a power of two follow the same formula instead of an interleaving; norm per head, not over all heads.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,8 +54,9 @@ class Decay(Mixer):
         self.dim, self.heads, self.head_dim = dim, heads, per_head(dim, heads, who="Decay")
         self.inputs = nn.Linear(dim, 4 * dim, bias=False)
         self.output = nn.Linear(dim, dim, bias=False)
-        slopes = torch.arange(1, heads + 1) * (8 / heads) * (1 - layer / layers)
-        self.register_buffer("log_decay", -slopes.double(), persistent=False)
+        height = 1 - layer / max(layers - 1, 1) + 1e-5
+        slopes = 2 ** (-8 / heads * torch.arange(1, heads + 1).double()) * height
+        self.register_buffer("log_decay", -slopes, persistent=False)
         turns = 10000 ** (-2 / dim * torch.arange(dim).float()).view(heads, self.head_dim)
         self.turn = nn.Parameter(turns) if rotate else None
 

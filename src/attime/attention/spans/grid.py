@@ -142,16 +142,18 @@ class Radial(Span):
         return allows
 
     def tile(self, query: Range, key: Range, head: Tensor | None = None) -> Tile:
-        _, widest, narrowest, dropped = _widths(self, key.low.device)
-        (q_frame, k_frame), (q, k) = (
-            [_interval(each, outer, inner, size) for each in (query, key)]
-            for outer, inner, size in ((0, self.tokens, self.frames), (self.tokens, 1, self.tokens))
+        (q_frame, q_frames), (k_frame, k_frames) = (
+            _distinct(_interval(each, 0, self.tokens, self.frames)) for each in (query, key)
         )
-        near, far = _distance(q_frame, k_frame)
-        closest, farthest = _distance(q, k)
+        _, widest, narrowest, dropped = _widths(self, key.low.device)
+        near, far = _distance(Range(q_frames.low[:, None], q_frames.high[:, None]), k_frames)
         kept = far - near + 1 - (dropped[far + 1] - dropped[near])
-        some = (kept > 0) & (closest <= widest[near])
-        return Tile(some, (kept == far - near + 1) & (farthest <= narrowest[far]))
+        # how far apart tokens may stand within their frames: in some pair of frames, in every pair (-1: none)
+        some = widest[near].masked_fill(kept == 0, -1).int()
+        every = narrowest[far].masked_fill(kept < far - near + 1, -1).int()
+        q, k = (_interval(each, self.tokens, 1, self.tokens) for each in (query, key))
+        closest, farthest = _distance(q, k)
+        return Tile(closest <= some[q_frame, k_frame], farthest <= every[q_frame, k_frame])
 
     def needed(self, key: Tensor, now: Tensor | int, head: Tensor | None = None) -> Tensor:
         return torch.ones_like(key, dtype=torch.bool)
@@ -204,6 +206,12 @@ def _distance(one: Range, other: Range) -> tuple[Tensor, Tensor]:
     """The least and the greatest distance between members of two ranges."""
     near = (one.low - other.high).maximum(other.low - one.high).clamp(min=0)
     return near, (one.high - other.low).maximum(other.high - one.low)
+
+
+def _distinct(ranges: Range) -> tuple[Tensor, Range]:
+    """Ranges that are not the same, and for each given one which of them it is."""
+    pairs, number = torch.stack([ranges.low.flatten(), ranges.high.flatten()]).unique(dim=1, return_inverse=True)
+    return number.view(ranges.low.shape), Range(pairs[0].long(), pairs[1].long())
 
 
 @lru_cache(maxsize=16)

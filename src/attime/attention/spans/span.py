@@ -20,6 +20,7 @@ from attime.errors import AttimeError
 __all__ = ["Intersection", "Range", "Span", "Tile", "Union"]
 
 BLOCK = 64  # tokens per block on a CPU: the working set of a block of queries stays in its cache
+SLAB = 128  # query blocks classified at a time
 FLEX_BLOCK = 128  # the least that FlexAttention takes on a GPU
 
 
@@ -102,20 +103,17 @@ class Span(ABC):
 
         def ranges(positions: Tensor) -> Range:
             last = torch.arange(size - 1, positions.numel() + size - 1, size).clamp(max=positions.numel() - 1)
-            return Range(positions[::size], positions[last])
+            # 32 bits and some rows at a time: what is computed stays in the cache
+            return Range(positions[::size].int(), positions[last].int())
 
-        rows, columns = ranges(query), ranges(key)
-        some, every = self.tile(Range(rows.low[:, None], rows.high[:, None]), columns, self._head_axis(query.device))
-        shape = (*((self.heads,) if self.heads else (1,)), rows.low.numel(), columns.low.numel())
-        return BlockList(
-            size=size,
-            some=some.expand(shape),
-            every=(some & every).expand(shape),
-            query=query,
-            key=key,
-            allows=self.allows,
-            on=self.on,
-        )
+        rows, columns, head = ranges(query), ranges(key), self._head_axis(query.device, torch.int32)
+        some = torch.empty(self.heads or 1, rows.low.numel(), columns.low.numel(), dtype=torch.bool)
+        every = torch.empty_like(some)
+        for start in range(0, rows.low.numel(), SLAB):
+            at = slice(start, start + SLAB)
+            tile = self.tile(Range(rows.low[at, None], rows.high[at, None]), columns, head)
+            some[:, at], every[:, at] = tile.some, tile.some & tile.every
+        return BlockList(size=size, some=some, every=every, query=query, key=key, allows=self.allows, on=self.on)
 
     def block_mask(
         self,
@@ -129,8 +127,8 @@ class Span(ABC):
         """The list as FlexAttention takes it."""
         return self.blocks(queries, keys, offset=offset, size=size).block_mask(device)
 
-    def _head_axis(self, device: torch.device) -> Tensor | None:
-        return None if self.heads is None else torch.arange(self.heads, device=device)[:, None, None]
+    def _head_axis(self, device: torch.device, dtype: torch.dtype = torch.int64) -> Tensor | None:
+        return None if self.heads is None else torch.arange(self.heads, device=device, dtype=dtype)[:, None, None]
 
 
 @dataclass(frozen=True)

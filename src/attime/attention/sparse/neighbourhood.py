@@ -98,7 +98,7 @@ def attend_near(q: Grid, k: Grid, v: Grid, kernel: Axes, dilation: Axes, causal:
 
 
 def boxes(
-    sizes: Axes,
+    sizes: tuple[int, ...],
     kernel: Axes,
     dilation: Axes = (1, 1, 1),
     causal: Causal = (False, False, False),
@@ -111,10 +111,8 @@ def boxes(
     """
     active = [size > 1 and reach > 1 for size, reach in zip(sizes, kernel, strict=True)]
     edge = {0: 1, 1: 64, 2: 8, 3: 4}[sum(active)]  # a machine constant, as chunks are
-    tables = [
-        _line(*each, edge if on else 1)
-        for on, *each in zip(active, sizes, kernel, dilation, causal, (past, 0, 0), strict=True)
-    ]
+    edges = [edge if each else 1 for each in active]
+    tables = [_line(*each) for each in zip(sizes, kernel, dilation, causal, (past, 0, 0), edges, strict=True)]
     strides = (sizes[1] * sizes[2], sizes[2], 1)
     query, there, key, seen = torch.zeros(1, 1).long(), torch.ones(1, 1).bool(), torch.zeros(1, 1).long(), None
     for (own, halo, sees), stride in zip(tables, strides, strict=True):

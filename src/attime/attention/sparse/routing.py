@@ -111,10 +111,10 @@ class BiLevelRouting(Mixer):
                     at = slice(head * self.head_dim, (head + 1) * self.head_dim)
                     weights = (k[row, keys, at] @ q[row, place, at] / math.sqrt(self.dim)).softmax(0)
                     out[row, place, at] = weights @ v[row, keys, at]
-        side = self.local.padding[0]
+        side = self.local.weight.shape[2] // 2
         padded = F.pad(v.unflatten(1, sizes), (0, 0, side, side, side, side))
-        near = self.local.bias
-        for i, j in itertools.product(range(2 * int(side) + 1), repeat=2):
+        near = torch.zeros_like(v.unflatten(1, sizes)) + self.local.get_parameter("bias")
+        for i, j in itertools.product(range(2 * side + 1), repeat=2):
             near = near + self.local.weight[:, 0, i, j] * padded[:, :, i : i + sizes[1], j : j + sizes[2]]
         return self.output(out.unflatten(1, sizes) + near)
 
@@ -131,7 +131,7 @@ class BiLevelRouting(Mixer):
         return [cls(8, regions=(1, 2, 3), topk=2, local=3), cls(12, heads=3, regions=(2, 3, 2), topk=5)]
 
 
-def _regions(sizes: Axes, regions: Axes) -> tuple[Tensor, Tensor, Tensor]:
+def _regions(sizes: tuple[int, ...], regions: Axes) -> tuple[Tensor, Tensor, Tensor]:
     """Places of each region (regions, places), False where one has less than another, and where each place went."""
     places, there = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool)
     for size, count in zip(sizes, regions, strict=True):

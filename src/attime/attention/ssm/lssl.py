@@ -8,7 +8,8 @@ Source:  LSSL, arXiv 2110.13985, sec. 2 (discretisation), sec. 3.1 (three views)
          A and B: HiPPO, arXiv 2008.07669, thm. 2.
 Names:   our `slots` is their N, `step` their Delta t; the trainable A is -left (spread + T^-1) right with T tridiagonal
          (their quasi-separable P (D + T^-1) Q).
-Cost:    time O(log block) FFT per token plus O(slots^2 block) for the kernel; state `slots` per channel.
+Cost:    time O(log block) FFT per token plus O(slots^3 + slots^2 block) per call: feed it tens of
+         tokens at a time where you can. State `slots` per channel.
 Differs: one output per channel (their M = 1); matrices are dense, solved anew in each call. Step sizes are learned with A.
 """
 
@@ -47,6 +48,14 @@ class LSSL(Mixer):
     """
 
     traits: ClassVar[Traits] = Traits(bounded=True)
+    log_step: Tensor
+    left: Tensor
+    right: Tensor
+    spread: Tensor
+    middle: Tensor
+    below: Tensor
+    above: Tensor
+    write: Tensor
 
     def __init__(self, dim: int, *, slots: int = 64, alpha: float = 0.5, learn_dynamics: bool = True) -> None:
         super().__init__()
@@ -56,15 +65,15 @@ class LSSL(Mixer):
         order = torch.arange(slots)
         root = (2 * order + 1).sqrt()
         span = torch.tensor([0.001, 0.1]).log()  # smallest and greatest step, sec. 5
-        dynamics = dict(
-            log_step=torch.rand(dim) * (span[1] - span[0]) + span[0],
-            left=root,
-            right=root.clone(),
-            spread=-order / (2 * order + 1),
-            middle=torch.ones(slots),
-            below=-torch.ones(slots - 1),
-            above=torch.zeros(slots - 1),
-        )
+        dynamics = {
+            "log_step": torch.rand(dim) * (span[1] - span[0]) + span[0],
+            "left": root,
+            "right": root.clone(),
+            "spread": -order / (2 * order + 1),
+            "middle": torch.ones(slots),
+            "below": -torch.ones(slots - 1),
+            "above": torch.zeros(slots - 1),
+        }
         for name, value in dynamics.items():
             self.register_parameter(name, nn.Parameter(value)) if learn_dynamics else self.register_buffer(name, value)
         self.register_buffer("write", root.clone())
@@ -105,7 +114,8 @@ class LSSL(Mixer):
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         held = self.dim * self.slots
         size = held * _wide(dtype).itemsize
-        return Cost(operations=2 * held * self.slots + 4 * held, state_bytes=size, read_bytes=size)
+        solve = self.dim * (2 * self.slots**3 // 3 + 2 * self.slots**2)  # shared by the tokens of one call
+        return Cost(operations=solve + 2 * held * self.slots + 4 * held, state_bytes=size, read_bytes=size)
 
     @classmethod
     def examples(cls) -> Sequence["LSSL"]:

@@ -14,33 +14,21 @@ Differs: q and k have root mean square one, so that p is a Gaussian of the dista
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.heads import join_heads, per_head, split_heads
 from attime.attention.kernels.ridge import local_ridge, local_ridge_naive
-from attime.attention.state import State
+from attime.attention.past import Past
 from attime.errors import AttimeError
 
 __all__ = ["LocalLinear"]
 
 SMALLEST = 1e-4  # a ridge below this is lost in the rounding of a float32 covariance
-
-
-@dataclass(frozen=True)
-class LocalState(State):
-    """All keys and values so far."""
-
-    keys: Float[Tensor, "batch heads slots head_dim"]
-    values: Float[Tensor, "batch heads slots head_dim"]
-    kept: Bool[Tensor, "batch slots"]
-    """False at slots that padding left empty."""
 
 
 @final
@@ -59,18 +47,16 @@ class LocalLinear(Mixer):
         self.log_ridge = nn.Parameter(torch.full((heads,), float(ridge)).log())
         self.output = nn.Linear(dim, dim, bias=False)
 
-    def begin(self, x: Tensor) -> LocalState:
-        empty = x.new_zeros(x.shape[0], self.heads, 0, self.head_dim)
-        return LocalState(empty, empty, torch.zeros(x.shape[0], 0, dtype=torch.bool, device=x.device))
+    def begin(self, x: Tensor) -> Past:
+        return Past.empty(x, self.heads, self.head_dim)
 
-    def mix(self, x: Tensor, state: LocalState, valid: Tensor | None) -> tuple[Tensor, LocalState]:
+    def mix(self, x: Tensor, state: Past, valid: Tensor | None) -> tuple[Tensor, Past]:
         q, k, v = self._heads(x)
-        keys = torch.cat([state.keys, k.to(state.keys.dtype)], dim=2)
-        values = torch.cat([state.values, v.to(state.values.dtype)], dim=2)
-        new = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if valid is None else valid
-        state = LocalState(keys, values, torch.cat([state.kept, new], dim=1))
-        out = self._fit(local_ridge, q, keys, values, None if bool(state.kept.all()) else state.kept)
-        return self.output(join_heads(out).to(x.dtype)), state
+        when = torch.arange(x.shape[1], device=x.device)[None] + state.seen[:, None]
+        joined = state.append(k, v, when if valid is None else when.masked_fill(~valid, -1))
+        kept = None if valid is None and joined.even else joined.when >= 0
+        out = self._fit(local_ridge, q, joined.keys, joined.values, kept)
+        return self.output(join_heads(out).to(x.dtype)), joined if valid is None else joined.aligned()
 
     def reference(self, x: Tensor) -> Tensor:
         return self.output(join_heads(self._fit(local_ridge_naive, *self._heads(x), None)))
@@ -87,11 +73,9 @@ class LocalLinear(Mixer):
             return form(q * scale[:, None, None], q, k, v, ridge, kept)
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
-        size = length * (2 * self.dim * dtype.itemsize + 1)
+        size = length * (2 * self.dim * dtype.itemsize + torch.int64.itemsize)
         solve = self.heads * self.head_dim**3 // 3
-        return Cost(
-            operations=length * self.dim * (2 * self.head_dim + 10) + solve, state_bytes=size, read_bytes=size
-        )
+        return Cost(operations=length * self.dim * (2 * self.head_dim + 10) + solve, state_bytes=size, read_bytes=size)
 
     @classmethod
     def examples(cls) -> Sequence["LocalLinear"]:

@@ -89,7 +89,7 @@ class NeuralMemory(Mixer):
         qkv, gate = self.inputs(x).split([3 * self.dim, self.dim], dim=-1)
         qkv, past = short_conv(qkv, self.taps, state.past, valid)
         arguments, bound = self._arguments(x, qkv, state.memory)
-        out, memory = descend(*arguments, state.memory, chunk=self.chunk, bound=bound, valid=valid)
+        out, memory = descend(*arguments, state=state.memory, chunk=self.chunk, bound=bound, valid=valid)
         return self._read(out, gate), NeuralState(past, memory)
 
     def reference(self, x: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class NeuralMemory(Mixer):
         qkv = (F.pad(qkv, (0, 0, self.width - 1, 0)).unfold(1, self.width, 1) * self.taps).sum(-1)
         memory = self.begin(x).memory
         arguments, bound = self._arguments(x, qkv, memory)
-        return self._read(descend_naive(*arguments, memory, chunk=self.chunk, bound=bound)[0], gate)
+        return self._read(descend_naive(*arguments, state=memory, chunk=self.chunk, bound=bound)[0], gate)
 
     def _arguments(self, x: Tensor, qkv: Tensor, memory: Fitted) -> tuple[tuple[Tensor, ...], Tensor | None]:
         dtype = memory.weights[0].dtype

@@ -9,10 +9,10 @@ theta, alpha in (0, 1) and delta > 0 per token and head. A are the weights at th
 tokens, counted from the start of the stream. M_0 is learnt. With one layer and delta -> infinity this is the gated
 delta rule (chunk 1).
 
-Source:  Miras, arXiv 2504.13173, sec. 5.1 (Huber bias), sec. 5.3 (Yaad), sec. 5.4 (gradients at the chunk's start).
+Source:  Miras, arXiv 2504.13173, eq. 15 (Huber loss of the error's length), its model Yaad.
 Names:   our `theta` is their eta, 1 - `alpha` their alpha; the thresholds are their delta_t.
 Cost:    time O(T (chunk width + P)) for P weights; state 3 P.
-Differs: the errors handed to lower layers are bounded by delta too. No residual and LayerNorm in the memory. theta is
+Differs: Yaad's eq. 16 has the l1 gradient beyond the threshold, not the bounded l2 one. The errors handed to lower layers are bounded by delta too. No residual and LayerNorm in the memory. theta is
          divided by `chunk`. Scaled features: kernels.fit. No sliding-window branch.
 """
 
@@ -55,8 +55,7 @@ class RobustMemory(Mixer):
         super().__init__()
         if min(layers, expand, chunk, width) < 1:
             raise AttimeError(
-                "RobustMemory needs layers, expand, chunk and width >= 1; "
-                f"got {layers}, {expand}, {chunk} and {width}."
+                f"RobustMemory needs layers, expand, chunk and width >= 1; got {layers}, {expand}, {chunk} and {width}."
             )
         self.dim, self.heads, self.head_dim = dim, heads, per_head(dim, heads, who="RobustMemory")
         self.chunk, self.width = chunk, width
@@ -80,7 +79,7 @@ class RobustMemory(Mixer):
         qkv, gate = self.inputs(x).split([3 * self.dim, self.dim], dim=-1)
         qkv, past = short_conv(qkv, self.taps, state.past, valid)
         arguments, bound = self._arguments(x, qkv, state.memory)
-        out, memory = descend(*arguments, state.memory, chunk=self.chunk, bound=bound, valid=valid)
+        out, memory = descend(*arguments, state=state.memory, chunk=self.chunk, bound=bound, valid=valid)
         return self._read(out, gate), RobustState(past, memory)
 
     def reference(self, x: Tensor) -> Tensor:
@@ -88,7 +87,7 @@ class RobustMemory(Mixer):
         qkv = (F.pad(qkv, (0, 0, self.width - 1, 0)).unfold(1, self.width, 1) * self.taps).sum(-1)
         memory = self.begin(x).memory
         arguments, bound = self._arguments(x, qkv, memory)
-        return self._read(descend_naive(*arguments, memory, chunk=self.chunk, bound=bound)[0], gate)
+        return self._read(descend_naive(*arguments, state=memory, chunk=self.chunk, bound=bound)[0], gate)
 
     def _arguments(self, x: Tensor, qkv: Tensor, memory: Fitted) -> tuple[tuple[Tensor, ...], Tensor]:
         dtype = memory.weights[0].dtype
@@ -108,7 +107,11 @@ class RobustMemory(Mixer):
 
     @classmethod
     def examples(cls) -> Sequence["RobustMemory"]:
-        return [cls(8, chunk=4), cls(6, heads=1, layers=1, chunk=1, width=1), cls(6, heads=3, layers=3, expand=2, chunk=5)]
+        return [
+            cls(8, chunk=4),
+            cls(6, heads=1, layers=1, chunk=1, width=1),
+            cls(6, heads=3, layers=3, expand=2, chunk=5),
+        ]
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
