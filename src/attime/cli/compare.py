@@ -65,7 +65,7 @@ def compare(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(asdict(result)))
         return 130 if stopped else 0
-    console.print(table(result))
+    console.print(table(result, width=console.width))
     console.print(f"\n[bold]{result.answer}[/]\n", highlight=False)
     console.print(f"page    {page.resolve()}", soft_wrap=True, highlight=False)
     if any(row.winner for row in result.rows):
