@@ -52,8 +52,8 @@ def selective(table: Table, *, time: int, dim: int, slots: int = 16) -> None:
             "plain": forward_backward(
                 selective_plain, *(each[..., :512] if each.dim() == 3 else each for each in plain)
             ),
-            "unbind": forward_backward(lambda x, h, l, w, r: selective_scan_naive(x, h, l, w, r, memory)[0], *short),
-            "ours": forward_backward(lambda x, h, l, w, r: selective_scan(x, h, l, w, r, memory)[0], *short),
+            "unbind": forward_backward(lambda x, h, a, w, r: selective_scan_naive(x, h, a, w, r, memory)[0], *short),
+            "ours": forward_backward(lambda x, h, a, w, r: selective_scan(x, h, a, w, r, memory)[0], *short),
         },
         rounds=3,
     )

@@ -129,6 +129,7 @@ def test_a_list_for_other_lengths_is_refused() -> None:
         attend_blocks(*_qkv(2, 2, 99, 99), Causal().blocks(98))
 
 
+@pytest.mark.compiles
 @pytest.mark.skipif(not os.environ.get("JAXTYPING_DISABLE"), reason="FlexAttention cannot trace run-time type checks")
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("span", SPANS, ids=str)

@@ -28,6 +28,7 @@ from attime.attention.state import State
 __all__ = ["Fitted", "descend", "descend_naive"]
 
 LONG = 64  # chunks: longer pasts are computed again in the backward pass, so many at a time
+NOTHING = -60.0  # the logarithm of a factor that is as good as zero; differences of lower ones would be too coarse
 
 Heads = Float[Tensor, "batch heads time head_dim"]
 Values = Float[Tensor, "batch heads time value_dim"]
@@ -190,11 +191,10 @@ def _edges(filled: Tensor, time: int, chunk: int) -> tuple[list[int], bool]:
 
 
 def _products(log: Tensor) -> Tensor:
-    """[t, r] = product of the factors after r up to t, for r = 0 (the start) .. t; zero above. Exact at factor 0."""
-    time = log.shape[-1]
-    ones = torch.ones(time, time + 1, dtype=torch.bool, device=log.device)
-    sums = log[..., None].expand(*log.shape, time + 1).masked_fill(ones.triu(1), 0).cumsum(-2)
-    return sums.masked_fill(ones.triu(2), -torch.inf).exp()
+    """[t, r] = product of the factors after r up to t, for r = 0 (the start) .. t; zero above."""
+    sums = log.clamp(min=NOTHING).cumsum(-1)
+    gaps = sums[..., None] - torch.nn.functional.pad(sums, (1, 0))[..., None, :]
+    return gaps.tril(1).exp().tril(1)
 
 
 def _segment(
