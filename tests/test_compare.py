@@ -29,12 +29,26 @@ def series(tmp_path_factory) -> Path:
     return path
 
 
-def compare(*arguments: str | Path) -> int:
+def compare(*arguments: str | Path | int) -> int:
     return main(["compare", *map(str, arguments), *SMALL])
 
 
 def test_series_from_file_to_forecast(series, tmp_path, capsys) -> None:
-    options = ("--series", series, "--lookback", 24, "--horizon", 6, "--steps", 6, "--out", tmp_path, "--mixers", "Decay", "GatedDelta")
+    options = (
+        "--series",
+        series,
+        "--lookback",
+        24,
+        "--horizon",
+        6,
+        "--steps",
+        6,
+        "--out",
+        tmp_path,
+        "--mixers",
+        "Decay",
+        "GatedDelta",
+    )
     assert compare(*options) == 0
     said = capsys.readouterr().out
     result = Comparison.load(tmp_path / "results.json")
@@ -69,7 +83,21 @@ def test_series_from_file_to_forecast(series, tmp_path, capsys) -> None:
 
 
 def test_limits_filter_the_answer(series, tmp_path, capsys) -> None:
-    options = ("--series", series, "--lookback", 24, "--horizon", 6, "--steps", 2, "--out", tmp_path, "--mixers", "Decay", "Softmax")
+    options = (
+        "--series",
+        series,
+        "--lookback",
+        24,
+        "--horizon",
+        6,
+        "--steps",
+        2,
+        "--out",
+        tmp_path,
+        "--mixers",
+        "Decay",
+        "Softmax",
+    )
     assert compare(*options, "--max-state-bytes", 100_000) == 0
     result = Comparison.load(tmp_path / "results.json")
     by_name = {row.name: row for row in result.rows}
@@ -93,7 +121,12 @@ def test_events_from_file_to_recommendation(tmp_path) -> None:
 def test_text_from_folder_to_generation(tmp_path, capsys) -> None:
     for name in "abcdefgh":
         (tmp_path / f"{name}.txt").write_text(f"the {name} sat on the mat and looked at the {name}.\n" * 60)
-    assert compare("--text", tmp_path, "--length", 32, "--steps", 3, "--out", tmp_path / "out", "--mixers", "Decay", "--json") == 0
+    assert (
+        compare(
+            "--text", tmp_path, "--length", 32, "--steps", 3, "--out", tmp_path / "out", "--mixers", "Decay", "--json"
+        )
+        == 0
+    )
     printed = json.loads(capsys.readouterr().out)
     assert printed["metric"] == "nats"
     assert len(load(tmp_path / "out" / "winner").generate(b"the ", 5)) == 5
@@ -154,9 +187,13 @@ ROWS = "\n".join(f"{i},{i * 2}" for i in range(300))
         (["--series", "FILE"], "", "empty"),
         (["--series", "FILE"], "a,b\n1,2\n3,4", "rows"),
         (["--series", "FILE"], "a,b\n" + ROWS.replace("\n50,100", "\n50,"), "gaps"),
-        (["--series", "FILE", "--steps", "1", "--mixers", "Magic"], "a,b\n" + ROWS, "there is no mixer 'Magic'"),
+        (
+            ["--series", "FILE", "--lookback", "9", "--horizon", "3", "--mixers", "Magic"],
+            "a,b\n" + ROWS,
+            "there is no mixer 'Magic'",
+        ),
         (["--series", "FILE", "--lookback", "1000"], "a,b\n" + ROWS, "shorter look-back"),
-        (["--events", "FILE"], "a,b\n" + ROWS, "columns"),
+        (["--events", "FILE"], "a,b\n" + ROWS, "--columns"),
         (["--data", "etth9"], None, "etth9"),
         (["--task", "chess"], None, "recall or needle"),
         (["--task", "recall", "--steps", "-3"], None, "steps > 0"),

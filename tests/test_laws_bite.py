@@ -55,7 +55,7 @@ class Mean(Mixer):
     def reference(self, x: Tensor) -> Tensor:
         h, rows = self.inner(x), []
         for t in range(x.shape[1]):
-            rows.append(sum(0.5**age * h[:, t - age] for age in range(min(self.window, t + 1))))
+            rows.append(torch.stack([0.5**age * h[:, t - age] for age in range(min(self.window, t + 1))]).sum(0))
         return self.output(torch.stack(rows, dim=1))
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
@@ -73,7 +73,9 @@ class WindowOffByOne(Mean):
     def reference(self, x):
         h = self.inner(x)
         return self.output(
-            torch.stack([sum(0.5**a * h[:, t - a] for a in range(min(4, t + 1))) for t in range(x.shape[1])], 1)
+            torch.stack(
+                [torch.stack([0.5**a * h[:, t - a] for a in range(min(4, t + 1))]).sum(0) for t in range(x.shape[1])], 1
+            )
         )
 
 

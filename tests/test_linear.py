@@ -114,7 +114,7 @@ def test_one_memory_is_the_gated_delta_rule(width: int) -> None:
     mixture = MixtureOfMemories(8, memories=1, top=1, shared=False, width=width).double()
     single = GatedDelta(8, width=width).double()
     with torch.no_grad():
-        key_value, gates = mixture.writes[0].weight.split([16, 4])
+        key_value, gates = mixture.writes[0].get_parameter("weight").split([16, 4])
         query, gate = mixture.inputs.weight.split([8, 8])
         single.inputs.weight.copy_(torch.cat([query, key_value]))
         single.gates.weight.copy_(gates.view(2, 2, 8).flip(0).flatten(0, 1))

@@ -61,7 +61,8 @@ def _pairs(span: Span, head: int) -> Tensor:
     """The rule asked about one pair at a time."""
     at = torch.tensor(head)
     every = [
-        [bool(span.allows(torch.tensor(query), torch.tensor(key), at)) for key in range(SHORT)] for query in range(SHORT)
+        [bool(span.allows(torch.tensor(query), torch.tensor(key), at)) for key in range(SHORT)]
+        for query in range(SHORT)
     ]
     return torch.tensor(every)
 

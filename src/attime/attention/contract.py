@@ -80,19 +80,13 @@ class Mixer(Part, nn.Module):
         for extra in extras:
             if extra not in ("when_s", "prefix", "context") or not getattr(traits, extra):
                 takes = [each for each in ("valid", "when_s", "prefix", "context") if getattr(traits, each)]
-                raise AttimeError(
-                    f"{name} does not take {extra}=; it takes {', '.join(takes) or 'no optional input'}."
-                )
+                raise AttimeError(f"{name} does not take {extra}=; it takes {', '.join(takes) or 'no optional input'}.")
         if state is None:
             state = self.begin(x) if traits.causal else None
         elif not traits.causal:
-            raise AttimeError(
-                f"{name} is not causal and keeps no state; call it on the whole clip without one."
-            )
+            raise AttimeError(f"{name} is not causal and keeps no state; call it on the whole clip without one.")
         elif state.batch != x.shape[0]:
-            raise AttimeError(
-                f"{name} got a state of {state.batch} rows and a chunk of {x.shape[0]}; they must agree."
-            )
+            raise AttimeError(f"{name} got a state of {state.batch} rows and a chunk of {x.shape[0]}; they must agree.")
         if valid is None:
             return self.mix(x, state, None, **extras)
         if not traits.valid:
@@ -113,9 +107,7 @@ class Mixer(Part, nn.Module):
         return None
 
     @abstractmethod
-    def mix(
-        self, x: Tensor, state: Any, valid: Bool[Tensor, "batch time"] | None, **extras: Any
-    ) -> tuple[Tensor, Any]:
+    def mix(self, x: Tensor, state: Any, valid: Bool[Tensor, "batch time"] | None, **extras: Any) -> tuple[Tensor, Any]:
         """Outputs of this chunk and the state after it.
 
         Where `valid` is given, each row's valid tokens come first and its padding, zeroed, after them; what is

@@ -25,9 +25,7 @@ class State:
 
     def map(self: S, change: Callable[[Tensor], Tensor]) -> S:
         """The same state with `change` applied to every tensor in it."""
-        return replace(
-            self, **{field.name: _map(getattr(self, field.name), change) for field in fields(self)}
-        )
+        return replace(self, **{field.name: _map(getattr(self, field.name), change) for field in fields(self)})
 
     def tensors(self) -> list[Tensor]:
         """Every tensor in the state, depth first."""
@@ -62,9 +60,7 @@ class State:
         """Rows in the batch."""
         sizes = {tensor.shape[0] for tensor in self.tensors()}
         if len(sizes) != 1:
-            raise AttimeError(
-                f"{type(self).__name__} holds tensors of different batch sizes: {sorted(sizes)}."
-            )
+            raise AttimeError(f"{type(self).__name__} holds tensors of different batch sizes: {sorted(sizes)}.")
         return sizes.pop()
 
 

@@ -16,9 +16,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from attime.cli.sources import Source, source_of
 from attime.models.recipe import mixers as all_mixers
 from attime.report import table, write_page
-from attime.tasks.compare import Watcher
 from attime.tasks.compare import compare as run_compare
 from attime.tasks.trial import Budget
+from attime.tasks.workers import Watcher
 
 __all__ = ["compare"]
 

@@ -38,5 +38,3 @@ def data(options: argparse.Namespace) -> int:
     shown = [(row["name"], states[row["here"], row["fetchable"]], row["licence"], row["note"]) for row in rows]
     Console().print(listing(("name", "where", "licence", "what"), shown))
     return 0
-
-

@@ -49,14 +49,14 @@ def run(*, side: int = 64, dim: int = 64, heads: int = 2, seed: int = 0) -> Verd
     numbers["pairs_two_decay_scans"] = reached(lambda clip: scans(decay, clip, 2), small)
 
     q, k, v = torch.randn(3, 1, heads, side * side, dim // heads)  # projections, the same for all, are not timed
-    start = torch.zeros(1, heads, dim // heads, dim // heads)
+    empty, rate = torch.zeros(1, heads, dim // heads, dim // heads), decay.log_decay.float()
     turned = [each.unflatten(2, (side, side)).transpose(2, 3).flatten(2, 3) for each in (q, k, v)]
     lines = [(q, k, v), [each.flip(2) for each in (q, k, v)], turned, [each.flip(2) for each in turned]]
     with torch.no_grad():
         calls = {
             "one_scan": lambda: q @ (k.softmax(dim=2).mT @ v),
-            "two_decay_scans": lambda: [recur(*line, decay.log_decay.float(), start) for line in lines[:2]],
-            "four_decay_scans": lambda: [recur(*line, decay.log_decay.float(), start) for line in lines],
+            "two_decay_scans": lambda: [recur(a, b, c, rate, empty) for a, b, c in lines[:2]],
+            "four_decay_scans": lambda: [recur(a, b, c, rate, empty) for a, b, c in lines],
         }
         for name, call in calls.items():
             taken = []

@@ -23,7 +23,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2510.01450",
     parts=(LocalLinear,),
 )
-FULL = {"length": 2048, "rows": 8}
+FULL = {"length": 1024, "rows": 4}
 
 
 def run(*, length: int = 512, rows: int = 2, pieces: int = 4, noise: float = 0.05, seed: int = 0) -> Verdict:

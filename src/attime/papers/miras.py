@@ -25,7 +25,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2504.13173",
     parts=(RobustMemory,),
 )
-FULL = {"length": 4096, "rows": 16, "dim": 32}
+FULL = {"length": 2048, "rows": 8, "dim": 32}
 
 
 def run(

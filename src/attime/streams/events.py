@@ -126,7 +126,9 @@ def _pick(columns: dict[str, Any], name: str | None, usual: Sequence[str], role:
     found = name if name in columns else None if name else next((lower[each] for each in usual if each in lower), None)
     if found is None:
         asked = f"a column {name!r}" if name else f"a {role} column such as {usual[0]}"
-        raise AttimeError(f"{who} needs {asked}; it has {', '.join(columns)}: name it with {role}=.")
+        raise AttimeError(
+            f"{who} needs {asked}; it has {', '.join(columns)}: name it with {role}= (--columns USER ITEM TIME)."
+        )
     return found
 
 

@@ -45,7 +45,9 @@ def answer(rows: Sequence[Row], metric: Metric, limits: Mapping[str, float]) -> 
         if done and limits:
             return f"No mixer stays within the limits ({_words(limits)}); the table says what each needs."
         return "No mixer finished; run the same command again to go on."
-    others = [row for row in rows if row.kind == "mixer" and row.within_limits and not row.winner and row.quality is not None]
+    others = [
+        row for row in rows if row.kind == "mixer" and row.within_limits and not row.winner and row.quality is not None
+    ]
     second = min(others, key=lambda row: sign * (row.quality or 0.0), default=None)
     beside = f", {_gap(winner, second)} better than the next mixer, {second.name}" if second is not None else ""
     within = f" within the limits ({_words(limits)})" if limits else ""

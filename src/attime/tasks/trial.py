@@ -63,7 +63,7 @@ class Trial:
         return self.folder / f"{self.key}.{kind}"
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the trial stopped when asked and can go on
+class Interrupted(Exception):
     """The trial was asked to stop; its checkpoint is written."""
 
 

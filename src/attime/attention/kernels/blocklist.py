@@ -15,6 +15,7 @@ from attime.errors import AttimeError
 
 __all__ = ["BlockList", "Row"]
 
+FLEX_BLOCK = 128  # tokens per block that FlexAttention's kernels divide
 AT_ONCE = 64  # blocks whose pairs are asked about together
 
 

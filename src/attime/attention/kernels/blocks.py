@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
-from attime.attention.kernels.blocklist import BlockList, Row
+from attime.attention.kernels.blocklist import FLEX_BLOCK, BlockList, Row
 from attime.attention.kernels.merge import Piece, partial
 from attime.errors import AttimeError
 
@@ -35,7 +35,6 @@ Keys = Float[Tensor, "batch kv_heads keys head_dim"]
 Values = Float[Tensor, "batch kv_heads keys value_dim"]
 Output = Float[Tensor, "batch heads queries value_dim"]
 
-FLEX_BLOCK = 128  # tokens per block that FlexAttention's kernels divide
 KEPT = 1024  # columns: masks up to this wide are kept for the next query block of the same shape
 
 

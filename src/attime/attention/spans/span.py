@@ -21,7 +21,6 @@ __all__ = ["Intersection", "Range", "Span", "Tile", "Union"]
 
 BLOCK = 64  # tokens per block on a CPU: the working set of a block of queries stays in its cache
 SLAB = 128  # query blocks classified at a time
-FLEX_BLOCK = 128  # the least that FlexAttention takes on a GPU
 
 
 class Range(NamedTuple):

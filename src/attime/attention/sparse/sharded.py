@@ -77,10 +77,12 @@ class Sharded(Mixer):
             q.split(PIECE, 2), k.split(PIECE, 2), v.split(PIECE, 2), there.split(PIECE, 1), strict=True
         ):
             place = state.length[:, None, None] + torch.arange(q_c.shape[2], dtype=torch.int32, device=x.device)
+            before = state.length // self.span.block
             state = _extend(state, k_c, v_c, there_c)
             seen = self._sees(place, state.positions[:, :, None]) | ~there_c[:, None, :, None]
             outputs.append(F.scaled_dot_product_attention(q_c, state.keys, state.values, attn_mask=seen))
-            state = self._evict(state)
+            if bool((state.length // self.span.block != before).any() | ~there_c.all()):
+                state = self._evict(state)  # within a block every key stays needed
         return self.output(join_heads(torch.cat(outputs, dim=2))), state
 
     def reference(self, x: Tensor) -> Tensor:
