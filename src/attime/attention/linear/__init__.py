@@ -7,6 +7,7 @@ from attime.attention.linear.flow_bidirectional import FlowBidirectional
 from attime.attention.linear.lightnet import LightNet
 from attime.attention.linear.lightnet_grid import LightNetGrid
 from attime.attention.linear.memories import MixtureOfMemories
+from attime.attention.linear.prefix import PrefixLinear
 from attime.attention.linear.taylor import Taylor
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "LightNet",
     "LightNetGrid",
     "MixtureOfMemories",
+    "PrefixLinear",
     "Taylor",
 ]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
 
-from attime.attention.kernels.blocklist import BlockList
+from attime.attention.kernels.blocklist import FLEX_BLOCK, BlockList
 from attime.errors import AttimeError
 
 __all__ = ["Intersection", "Range", "Span", "Tile", "Union"]
@@ -120,7 +120,7 @@ class Span(ABC):
         keys: int | None = None,
         *,
         offset: int | None = None,
-        size: int = BLOCK,
+        size: int = FLEX_BLOCK,
         device: str = "cpu",
     ) -> BlockMask:
         """The list as FlexAttention takes it."""
