@@ -112,7 +112,7 @@ def _compare(commands: Any) -> None:
     models.add_argument("--dim", type=int, default=64, help="channels (default 64)")
     models.add_argument("--heads", type=int, default=4, help="heads (default 4)")
     models.add_argument("--layers", type=int, default=2, help="blocks (default 2)")
-    models.add_argument("--block", type=float, default=16, help="parameters per block in units of dim^2 (default 16)")
+    models.add_argument("--block", type=float, default=16.0, help="parameters per block in units of dim^2 (default 16)")
     budget = compare.add_argument_group("budget: the same for all")
     amount = budget.add_mutually_exclusive_group()
     amount.add_argument("--steps", type=int, help="optimiser steps")

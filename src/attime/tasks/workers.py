@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,9 @@ def on_ray(trials: Sequence[Trial], address: str, watch: Watcher) -> list[Row]:
 def _rows(name: str, future: Future[Any]) -> list[Row]:
     if future.cancelled():
         return [] if name == FLOORS else [Row(name=name, kind="mixer", status="partial")]
+    if isinstance(future.exception(), BrokenProcessPool):
+        error = "a process was ended from outside, for lack of memory perhaps; the same command goes on"
+        return [] if name == FLOORS else [Row(name=name, kind="mixer", status="failed", error=error)]
     if error := future.exception():
         return [Row(name=name, kind="mixer", status="failed", error=f"{type(error).__name__}: {error}")]
     return future.result() if name == FLOORS else [future.result()]

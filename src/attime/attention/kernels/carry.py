@@ -5,14 +5,13 @@ is kept. Blocks are never stored and never change a result.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Form", "carry", "exact"]
+__all__ = ["Form", "carry"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +38,6 @@ def carry(form: Form, memory: Tensor, inputs: Sequence[Tensor], *, block: int) -
     if wanted:
         return _Carry.apply(form, block, memory, *inputs)
     return _walk(form, memory, inputs, block)
-
-
-def exact(memory: Tensor) -> AbstractContextManager[Any]:
-    """Autocast off: it would round the memory."""
-    kind = memory.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _walk(
@@ -86,7 +79,7 @@ class _Carry(torch.autograd.Function):
         form, block = ctx.form, ctx.block
         memory, *rest = ctx.saved_tensors
         inputs, starts = rest[: ctx.count], [memory, *rest[ctx.count :]]
-        with exact(memory):
+        with torch.autocast(memory.device.type, enabled=False):  # it would round the memory
             if torch.is_grad_enabled():  # gradients of gradients
                 known = [x for x in (memory, *inputs) if x.requires_grad]
                 ends = _traced(form, memory, inputs, block)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attime.attention.kernels.carry import Form, carry, exact
+from attime.attention.kernels.carry import Form, carry
 from attime.attention.kernels.recurrence import (
     HeadDecay,
     Heads,
@@ -57,12 +57,14 @@ def recur_delta(
     Keys should have length at most one, and `beta` lie between 0 and 2, or the memory may grow without bound.
     `log_decay` (at most 0), dtypes and layouts are as in `recur`. A padded token has `log_decay` 0 and `beta` 0.
     """
-    with exact(memory):
-        if q.shape[2] == 1:
-            return _step(q, k, v, log_decay, beta, memory)
-        if log_decay is None:
-            log_decay = memory.new_zeros(q.shape[1])
-        return carry(FORM, memory, (q, k, v, log_decay, beta), block=block_of(q, v, CHUNK))
+    if torch.is_autocast_enabled(memory.device.type):  # it would round the memory
+        with torch.autocast(memory.device.type, enabled=False):
+            return recur_delta(q, k, v, log_decay, beta, memory)
+    if q.shape[2] == 1:
+        return _step(q, k, v, log_decay, beta, memory)
+    if log_decay is None:
+        log_decay = memory.new_zeros(q.shape[1])
+    return carry(FORM, memory, (q, k, v, log_decay, beta), block=block_of(q, v, CHUNK))
 
 
 def _forward(memory: Tensor, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,10 +182,11 @@ def _step(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Tensor, memory: Tensor
 ) -> tuple[Tensor, Tensor]:
     """One token: the equation, in as few calls as it takes."""
-    dtype, wide = v.dtype, memory.dtype
+    dtype = v.dtype
+    if q.dtype != memory.dtype or k.dtype != memory.dtype or dtype != memory.dtype:
+        q, k, v = (x.to(memory.dtype) for x in (q, k, v))
     if log_decay is not None:
-        decay = log_decay.to(wide).exp()
+        decay = log_decay.to(memory.dtype).exp()
         memory = memory * (decay[:, None, None] if decay.dim() == 1 else decay[..., None])
-    k = k.to(wide)
-    memory = torch.addcmul(memory, k.mT, beta[..., None].to(wide) * (v.to(wide) - k @ memory))
-    return (q.to(wide) @ memory).to(dtype), memory
+    memory = torch.addcmul(memory, k.mT, beta[..., None].to(memory.dtype) * (v - k @ memory))
+    return (q @ memory).to(dtype), memory

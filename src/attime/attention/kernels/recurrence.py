@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from attime.attention.kernels.carry import Form, carry, exact
+from attime.attention.kernels.carry import Form, carry
 
 __all__ = ["recur", "recur_naive"]
 
@@ -55,12 +55,14 @@ def recur(
     None where nothing is forgotten. `memory` is float32 at least; outputs have the dtype of `v`. A padded token has
     `log_decay` 0 and key 0.
     """
-    with exact(memory):
-        if q.shape[2] == 1:
-            return _step(q, k, v, log_decay, memory)
-        if log_decay is None:
-            log_decay = memory.new_zeros(q.shape[1])
-        return carry(FORM, memory, (q, k, v, log_decay), block=block_of(q, v, CHUNK))
+    if torch.is_autocast_enabled(memory.device.type):  # it would round the memory
+        with torch.autocast(memory.device.type, enabled=False):
+            return recur(q, k, v, log_decay, memory)
+    if q.shape[2] == 1:
+        return _step(q, k, v, log_decay, memory)
+    if log_decay is None:
+        log_decay = memory.new_zeros(q.shape[1])
+    return carry(FORM, memory, (q, k, v, log_decay), block=block_of(q, v, CHUNK))
 
 
 def token_decay(log_decay: Tensor | None, k: Tensor, memory: Tensor) -> Tensor:
@@ -230,10 +232,12 @@ def _across(q: Tensor, k: Tensor, total: Tensor, half: int) -> tuple[Tensor, Ten
 
 def _step(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, memory: Tensor) -> tuple[Tensor, Tensor]:
     """One token: the equation, in as few calls as it takes."""
-    dtype, wide = v.dtype, memory.dtype
+    dtype = v.dtype
+    if q.dtype != memory.dtype or k.dtype != memory.dtype or dtype != memory.dtype:
+        q, k, v = (x.to(memory.dtype) for x in (q, k, v))
     if log_decay is not None:
-        decay = log_decay.to(wide).exp()
+        decay = log_decay.to(memory.dtype).exp()
         decay = decay.mT if decay.dim() == 4 else decay[:, None, None] if decay.dim() == 1 else decay[..., None]
         memory = memory * decay
-    memory = torch.addcmul(memory, k.mT.to(wide), v.to(wide))
-    return (q.to(wide) @ memory).to(dtype), memory
+    memory = torch.addcmul(memory, k.mT, v)
+    return (q @ memory).to(dtype), memory
