@@ -8,6 +8,7 @@ import inspect
 import json
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -44,14 +45,15 @@ def papers(options: argparse.Namespace) -> int:
         parts = (
             ", ".join(getattr(part, "__name__", str(part)) for part in paper(slug).PAPER.parts) if slug in built else ""
         )
-        row = {"number": number, "slug": slug, "status": status, "parts": parts, "title": title}
+        row = {"number": number, "slug": slug, "status": status, "title": title, "parts": parts}
         if all(word in " ".join(map(str, row.values())).lower() for word in words):
             rows.append(row)
     if options.json:
         print(json.dumps({"papers": rows, "counts": _counts(rows)}))
         return 0
-    Console().print(
-        listing(("number", "slug", "status", "parts", "title"), [tuple(map(str, row.values())) for row in rows])
+    shown = [tuple(map(str, row.values())) for row in rows]
+    Console(width=None if sys.stdout.isatty() else 160).print(
+        listing(("number", "slug", "status", "title", "parts"), shown, whole=("number", "slug", "status"))
     )
     print(", ".join(f"{count} {status}" for status, count in _counts(rows).items()))
     return 0
@@ -174,7 +176,7 @@ def _remember(slug: str, status: str, verdict: Verdict) -> dict[str, Any]:
 def _run_all(slugs: list[str], console: Console) -> dict[str, dict[str, Any]]:
     found = {}
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), mp_context=context, max_tasks_per_child=4) as pool:
+    with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
         futures = {pool.submit(_verdict, slug): slug for slug in slugs}
         for count, future in enumerate(_done(futures), start=1):
             slug = futures[future]

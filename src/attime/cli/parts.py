@@ -35,7 +35,9 @@ def parts(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"parts": rows}))
     else:
-        Console().print(listing(("room", "part", "traits", "what"), [tuple(row.values()) for row in rows]))
+        Console(width=None if sys.stdout.isatty() else 160).print(
+            listing(("part", "traits", "what"), [tuple(row.values())[1:] for row in rows], whole=("part",))
+        )
     return 0
 
 

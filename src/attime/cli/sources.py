@@ -25,8 +25,8 @@ class Source:
 
     task: Task
     data: str
-    batch: int = 8
-    seconds: float = 40.0
+    batch: int = 4
+    seconds: float = 45.0
     shape: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -1,6 +1,6 @@
 """Room streams: data with time. Readers of your own files, and public data sets by name."""
 
-from attime.streams.contract import TEST, TRAIN, VALID, Stream
+from attime.streams.contract import TEST, TRAIN, VALID, Stream, Traits
 from attime.streams.events import Events, read_events
 from attime.streams.music import Pieces, read_pieces
 from attime.streams.public import local_files, public, public_files, public_names
@@ -20,6 +20,7 @@ __all__ = [
     "Sounds",
     "Stream",
     "Tracks",
+    "Traits",
     "local_files",
     "public",
     "public_files",

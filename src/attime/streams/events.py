@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attime.errors import AttimeError
-from attime.streams.contract import Stream, readable
+from attime.streams.contract import TEST, TRAIN, VALID, Stream, Traits, readable
 from attime.streams.table import read_table
 
 __all__ = ["Events", "read_events"]
@@ -24,6 +24,8 @@ TIMES = ("timestamp", "time", "datetime", "date", "when", "ts")
 @dataclass(frozen=True, kw_only=True)
 class Events(Stream):
     """Event numbers from 0, of all sequences end to end; `labels[number]` is what the file calls it."""
+
+    traits: ClassVar[Traits] = Traits(sequences=True, clock=True, split=True)
 
     values: NDArray[np.int64] = field(repr=False, compare=False)
     offsets: NDArray[np.int64] = field(repr=False, compare=False)
@@ -49,6 +51,16 @@ class Events(Stream):
     def about(self) -> str:
         kinds = f"{len(self.values):,} events of {len(self.labels):,} kinds"
         return f"{self.name}: {kinds} in {len(self.offsets) - 1:,} sequences"
+
+    @classmethod
+    def examples(cls) -> Sequence["Events"]:
+        values, offsets = np.array([0, 1, 0, 2, 1, 1, 2]), np.array([0, 3, 4, 7])
+        when = np.array([0.0, 5.0, 5.0, 2.0, 1.0, 1.5, 9.0])
+        part = np.array([TRAIN, VALID, TEST], np.int8)
+        return [
+            cls(name="visits", values=values, offsets=offsets, labels=("tea", "cake", "jam"), when_s=when, part=part),
+            cls(name="clicks", values=values, offsets=offsets, labels=(10, 20, 30)),
+        ]
 
 
 def read_events(

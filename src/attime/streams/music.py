@@ -1,15 +1,16 @@
 """Music on a grid of time: the pitch of each voice at every step."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attime.errors import AttimeError
-from attime.streams.contract import TEST, TRAIN, VALID, Stream, readable
+from attime.streams.contract import TEST, TRAIN, VALID, Stream, Traits, readable
 
 __all__ = ["Pieces", "read_pieces"]
 
@@ -18,6 +19,8 @@ __all__ = ["Pieces", "read_pieces"]
 @dataclass(frozen=True, kw_only=True)
 class Pieces(Stream):
     """MIDI pitches (steps, voices) of all pieces end to end; -1 is a rest."""
+
+    traits: ClassVar[Traits] = Traits(sequences=True, split=True)
 
     pitches: NDArray[np.int64] = field(repr=False, compare=False)
     offsets: NDArray[np.int64] = field(repr=False, compare=False)
@@ -28,6 +31,13 @@ class Pieces(Stream):
     def about(self) -> str:
         steps, voices = self.pitches.shape
         return f"{self.name}: {len(self.part)} pieces, {steps:,} steps of {voices} voices"
+
+    @classmethod
+    def examples(cls) -> Sequence["Pieces"]:
+        scale = np.array([60, 62, 64, 65, 67, 69, 71, 72])
+        pitches = np.stack([scale, scale - 12, np.where(scale % 2, -1, scale - 24)], axis=1)
+        part = np.array([TRAIN, VALID, TEST], np.int8)
+        return [cls(name="scales", pitches=pitches, offsets=np.array([0, 4, 6, 8]), part=part)]
 
 
 def read_pieces(path: str | Path) -> Pieces:

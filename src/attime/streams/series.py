@@ -4,13 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attime.errors import AttimeError
-from attime.streams.contract import Stream, readable
+from attime.streams.contract import Stream, Traits, readable
 from attime.streams.table import is_number, listed, read_table
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ NOTHING = ("", "nan", "na", "n/a", "null", "none", "?")
 @dataclass(frozen=True, kw_only=True)
 class Series(Stream):
     """Values (time, channels) on a regular clock. `freq` is the step: `15min`, `1h`, `1d`, `1w`, `1mo`."""
+
+    traits: ClassVar[Traits] = Traits(clock=True)
 
     values: NDArray[np.float64] = field(repr=False, compare=False)
     names: tuple[str, ...]
@@ -73,6 +75,15 @@ class Series(Stream):
         values = self.values[:, [self.names.index(name) for name in wanted]]
         name = self.name if tuple(wanted) == self.names else f"{self.name}:{'+'.join(wanted)}"
         return replace(self, name=name, values=values, names=tuple(wanted))
+
+    @classmethod
+    def examples(cls) -> Sequence["Series"]:
+        steps = np.arange(48.0)
+        waves = np.stack([np.sin(steps * 2 * np.pi / 24), np.cos(steps * 2 * np.pi / 24)], axis=1)
+        return [
+            cls(name="waves", values=waves, names=("sine", "cosine"), when_s=3600 * steps, freq="1h"),
+            cls(name="steps", values=steps[:, None], names=("step",)),
+        ]
 
 
 def seconds(freq: str) -> float:

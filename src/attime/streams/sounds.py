@@ -1,14 +1,15 @@
 """Sounds: recordings of one rate, end to end, each with a label."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attime.errors import AttimeError
-from attime.streams.contract import Stream, readable
+from attime.streams.contract import Stream, Traits, readable
 
 __all__ = ["Sounds", "read_sounds"]
 
@@ -17,6 +18,8 @@ __all__ = ["Sounds", "read_sounds"]
 @dataclass(frozen=True, kw_only=True)
 class Sounds(Stream):
     """Samples of all recordings; recording i is `samples[offsets[i]:offsets[i + 1]]`."""
+
+    traits: ClassVar[Traits] = Traits(sequences=True)
 
     samples: NDArray[np.int16] = field(repr=False, compare=False)
     offsets: NDArray[np.int64] = field(repr=False, compare=False)
@@ -30,6 +33,17 @@ class Sounds(Stream):
     def about(self) -> str:
         length = len(self.samples) / self.rate
         return f"{self.name}: {len(self.label):,} recordings, {length:,.0f} s at {self.rate} Hz"
+
+    @classmethod
+    def examples(cls) -> Sequence["Sounds"]:
+        tone = (8000 * np.sin(np.arange(1000) * 2 * np.pi * 440 / 8000)).astype(np.int16)
+        one, two = np.array([0, 1]), np.array([0, 0])
+        offsets = np.array([0, 400, 1000])
+        return [
+            cls(
+                name="tone", samples=tone, offsets=offsets, rate=8000, label=one, speaker=two, take=one, speakers=("a",)
+            )
+        ]
 
 
 def read_sounds(path: str | Path) -> Sounds:

@@ -6,13 +6,13 @@ import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attime.errors import AttimeError
-from attime.streams.contract import Stream, readable
+from attime.streams.contract import Stream, Traits, readable
 
 __all__ = ["Corpus", "cut", "read_text", "standard_library"]
 
@@ -25,6 +25,8 @@ UNREAD = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pyc
 class Corpus(Stream):
     """Bytes of text. `valid` and `test` may be the same bytes where the field has only one held-out part."""
 
+    traits: ClassVar[Traits] = Traits(held_out=True)
+
     train: Bytes = field(repr=False, compare=False)
     valid: Bytes = field(repr=False, compare=False)
     test: Bytes = field(repr=False, compare=False)
@@ -33,6 +35,11 @@ class Corpus(Stream):
     def about(self) -> str:
         sizes = f"{len(self.train):,} / {len(self.valid):,} / {len(self.test):,}"
         return f"{self.name}: text, {sizes} bytes for training / validation / test"
+
+    @classmethod
+    def examples(cls) -> Sequence["Corpus"]:
+        content = " ".join(map(str, range(500))).encode()
+        return [cut("numbers", content, edges=(0.8, 0.9)), cut("two-parts", content, edges=(0.9, 0.9))]
 
 
 def read_text(path: str | Path, *, suffixes: Sequence[str] = (), held_out: float = 0.05) -> Corpus:

@@ -1,15 +1,15 @@
 """Tracks: where each of many moving things was, at the frames of some recordings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attime.errors import AttimeError
-from attime.streams.contract import Stream, readable
+from attime.streams.contract import Stream, Traits, readable
 
 __all__ = ["Tracks", "read_tracks"]
 
@@ -18,6 +18,8 @@ __all__ = ["Tracks", "read_tracks"]
 @dataclass(frozen=True, kw_only=True)
 class Tracks(Stream):
     """One row per thing and frame. `recordings[recording[row]]` is the name of the recording."""
+
+    traits: ClassVar[Traits] = Traits(moving=True)
 
     recordings: tuple[str, ...]
     recording: NDArray[np.int64] = field(repr=False, compare=False)
@@ -46,6 +48,13 @@ class Tracks(Stream):
         starts = np.flatnonzero(whole)
         starts = starts[np.argsort(frame[starts], kind="stable")]
         return place[starts[:, None] + np.arange(length)]
+
+    @classmethod
+    def examples(cls) -> Sequence["Tracks"]:
+        recording, step, walker = (each.ravel() for each in np.indices((2, 6, 2)))
+        place = np.stack([step + recording, 0.5 * walker], axis=1)
+        frame = 10 * step
+        return [cls(name="walk", recordings=("a", "b"), recording=recording, frame=frame, walker=walker, place=place)]
 
 
 def read_tracks(name: str, files: Mapping[str, str | Path]) -> Tracks:

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -41,10 +41,9 @@ def on_processes(trials: Sequence[Trial], jobs: int, watch: Watcher) -> list[Row
     if todo or not floors.file("floors").exists():
         threads = str(trials[0].budget.threads)
         os.environ.update({"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"})  # inherited by the processes
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1, initializer=_deaf) as pool:
-            futures: dict[str, Future[Any]] = {FLOORS: pool.submit(_run_floors, floors)}
-            futures |= {trial.name: pool.submit(run_trial, trial) for trial in todo}
+        with ThreadPoolExecutor(jobs) as pool:
+            futures: dict[str, Future[Any]] = {FLOORS: pool.submit(_in_a_process, _run_floors, floors)}
+            futures |= {trial.name: pool.submit(_in_a_process, run_trial, trial) for trial in todo}
             try:
                 _wait(futures, todo, watch)
             except KeyboardInterrupt:
@@ -83,6 +82,16 @@ def on_ray(trials: Sequence[Trial], address: str, watch: Watcher) -> list[Row]:
             rows.append(row)
     ray.shutdown()
     return rows
+
+
+def _in_a_process(work: Callable[[Trial], Any], trial: Trial) -> Any:
+    """In a fresh process of its own: one that dies takes no other with it.
+
+    A pool of one, used once: pools that replace their processes (`max_tasks_per_child`) can hang in Python 3.11.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_deaf) as pool:
+        return pool.submit(work, trial).result()
 
 
 def _rows(name: str, future: Future[Any]) -> list[Row]:
