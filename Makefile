@@ -18,7 +18,7 @@ test: .venv/ready
 	JAXTYPING_DISABLE=1 $(BIN)/pytest -n 2 -m compiles
 
 bench: .venv/ready
-	for each in windows recurrence scan testtime neighbourhood stream; do $(BIN)/python benchmarks/$$each.py; done
+	for each in windows recurrence scan testtime neighbourhood stream; do $(BIN)/python benchmarks/$$each.py | tee benchmarks/results/$$each.txt; done
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from attime.cli import main
+from attime.laws.cases import ROOMS
 
 
 def said(capsys, *arguments: str, code: int = 0) -> str:
@@ -21,7 +22,7 @@ def test_the_installed_command_answers() -> None:
 
 def test_parts_lists_every_room(capsys) -> None:
     parts = json.loads(said(capsys, "parts", "--json"))["parts"]
-    assert {part["room"] for part in parts} == {"attention", "models", "tasks"}
+    assert {part["room"] for part in parts} == set(ROOMS)
     names = {part["part"] for part in parts}
     assert {"attention.linear.Decay", "attention.softmax.Softmax", "tasks.Recall"} <= names
     assert all(part["what"] for part in parts)

@@ -1,5 +1,6 @@
 """`attime compare` as a user runs it: real files in, a table, an answer, a page and a model out."""
 
+import io
 import json
 import math
 import os
@@ -11,10 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from attime import load
 from attime.cli import main
+from attime.models.recipe import Recipe
+from attime.tasks import Recall, workers
 from attime.tasks.result import Comparison
+from attime.tasks.trial import Budget, Trial
 
 SMALL = ["--dim", "16", "--heads", "2", "--layers", "2", "--block", "24", "--batch", "4"]
 
@@ -166,6 +171,18 @@ def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path) -> None:
     ours, theirs = (next(row for row in each.rows if row.kind == "mixer") for each in (resumed, whole))
     assert ours.quality == pytest.approx(theirs.quality, abs=1e-6)
     assert ours.curve[-1].step == theirs.curve[-1].step == 150
+
+
+def test_ray_is_an_extra_and_its_tasks_bring_their_weights(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert compare("--task", "recall", "--steps", 1, "--out", tmp_path, "--mixers", "Decay", "--ray", "auto") == 2
+    assert "pip install 'attime[ray]'" in capsys.readouterr().err
+    recipe = Recipe(mixer="Decay", dim=16, heads=2, vocabulary=64)
+    budget = Budget(steps=2, batch=2)
+    trial = Trial(name="Decay", key="decay", recipe=recipe, task=Recall(length=32), budget=budget, folder=tmp_path)
+    row, weights = workers._away(trial)
+    assert row.status == "done"
+    assert set(torch.load(io.BytesIO(weights), weights_only=True)) == set(recipe.build().state_dict())
 
 
 def _csv(folder: Path, text: str) -> Path:

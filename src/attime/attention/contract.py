@@ -71,7 +71,7 @@ class Mixer(Part, nn.Module):
 
         `valid` (batch time) is False at padding, wherever it stands: padded tokens change nothing and come out as
         zeros. `extras` are the optional inputs that the mixer's traits declare: `when_s` (batch time, seconds,
-        never decreasing), `prefix` (batch, tokens of this chunk read in both directions), `context` (batch, other
+        never decreasing), `prefix` (batch, valid tokens of this chunk read in both directions), `context` (batch, other
         tokens, dim).
         """
         traits, name = self.traits, type(self).__name__

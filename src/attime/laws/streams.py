@@ -5,6 +5,7 @@ import re
 import typing
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ __all__ = ["LAWS"]
 
 
 def arrays_are_as_stated(stream: Stream) -> None:
-    """Arrays have the dtypes that their fields state, lie in memory as they are read, and hold finite numbers."""
+    """Arrays have the dtypes that their fields state, are not empty and hold finite numbers."""
     hints = typing.get_type_hints(type(stream))
     for name, array in _arrays(stream):
         stated = [kind for kind in _scalars(hints[name]) if np.issubdtype(array.dtype, kind)]
@@ -30,8 +31,8 @@ def arrays_are_as_stated(stream: Stream) -> None:
 
 def same_call_same_data(stream: Stream) -> None:
     """Building it again gives the same data, in memory of its own: who writes into one changes no other."""
-    first, second = type(stream).examples(), type(stream).examples()
-    assert len(first) == len(second), "examples() gives another number of streams each time"
+    first, second = ([each for each in type(stream).examples() if isinstance(each, Stream)] for _ in range(2))
+    assert len(first) == len(second) > 0, "examples() gives another number of streams each time"
     for ours, theirs in zip(first, second, strict=True):
         _same(ours, theirs, "built twice")
         for (name, one), (_, other) in zip(_arrays(ours), _arrays(theirs), strict=True):
@@ -58,7 +59,7 @@ def offsets_cover_everything_once(stream: Any) -> None:
     """Offsets rise from 0 to the number of entries, so that every entry is in one sequence, and no sequence is empty."""
     seen = np.zeros(len(_first(stream)), np.int64)
     assert stream.offsets[0] == 0, f"offsets begin with {stream.offsets[0]}"
-    for start, stop in zip(stream.offsets[:-1], stream.offsets[1:], strict=True):
+    for start, stop in pairwise(stream.offsets):
         assert start < stop, f"a sequence goes from {start} to {stop}"
         seen[start:stop] += 1
     assert stream.offsets[-1] == len(seen), f"offsets end at {stream.offsets[-1]} of {len(seen)} entries"
@@ -72,7 +73,7 @@ def time_never_decreases(stream: Any) -> None:
     count = len(_first(stream))
     assert stream.when_s.shape == (count,), f"{count} entries have times of sizes {stream.when_s.shape}"
     bounds = stream.offsets if stream.traits.sequences else [0, count]
-    for number, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for number, (start, stop) in enumerate(pairwise(bounds)):
         assert (np.diff(stream.when_s[start:stop]) >= 0).all(), f"time runs backwards in sequence {number}"
 
 

@@ -19,7 +19,7 @@ from attime.tasks.contract import Batch, Task
 from attime.tasks.measure import state_bytes, step_ms
 from attime.tasks.result import Point, Row
 
-__all__ = ["Budget", "Interrupted", "Trial", "outputs_of", "run_trial"]
+__all__ = ["Budget", "Interrupted", "Trial", "outputs_of", "read_row", "run_trial", "write_row"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ def run_trial(trial: Trial) -> Row:
     except Interrupted:
         return replace(row, status="partial", curve=_curve(trial))
     except FloatingPointError as error:
-        return _write(done, replace(row, status="failed", error=str(error), curve=_curve(trial)))
+        return write_row(done, replace(row, status="failed", error=str(error), curve=_curve(trial)))
     peak = _peak() - before
     model.eval()
     _say(trial, 1.0, "scoring")
@@ -115,7 +115,14 @@ def run_trial(trial: Trial) -> Row:
     torch.save(model.state_dict(), trial.file("weights"))
     _say(trial, 1.0, "done")
     trial.file("checkpoint").unlink(missing_ok=True)
-    return _write(done, row)
+    return write_row(done, row)
+
+
+def write_row(path: Path, row: Row) -> Row:
+    """Write a row where `read_row` finds it, all at once."""
+    path.with_suffix(".part").write_text(json.dumps(asdict(row)))
+    os.replace(path.with_suffix(".part"), path)
+    return row
 
 
 def read_row(path: Path) -> Row:
@@ -208,12 +215,6 @@ def _curve(trial: Trial) -> tuple[Point, ...]:
     if not saved.exists():
         return ()
     return tuple(Point(**point) for point in torch.load(saved, weights_only=True)["curve"])
-
-
-def _write(path: Path, row: Row) -> Row:
-    path.with_suffix(".part").write_text(json.dumps(asdict(row)))
-    os.replace(path.with_suffix(".part"), path)
-    return row
 
 
 def _peak() -> int:

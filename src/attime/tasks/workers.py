@@ -17,7 +17,7 @@ from typing import Any
 
 from attime.errors import MissingExtra
 from attime.tasks.result import Row
-from attime.tasks.trial import Trial, read_row, run_trial
+from attime.tasks.trial import Trial, read_row, run_trial, write_row
 
 __all__ = ["Watcher", "on_processes", "on_ray"]
 
@@ -65,9 +65,10 @@ def on_ray(trials: Sequence[Trial], address: str, watch: Watcher) -> list[Row]:
         raise MissingExtra("ray", "ray", "--ray") from error
     ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
     away, floors = ray.remote(_away), ray.remote(_floors_away)
-    waiting = {away.remote(trial): trial for trial in trials} | {floors.remote(_of_floors(trials[0])): None}
-    shown: dict[str, tuple[float, str]] = {trial.name: (0.0, "on the cluster") for trial in trials}
-    rows = list[Row]()
+    todo = [trial for trial in trials if not trial.file("row").exists()]
+    waiting = {away.remote(trial): trial for trial in todo} | {floors.remote(_of_floors(trials[0])): None}
+    shown: dict[str, tuple[float, str]] = {trial.name: (0.0, "on the cluster") for trial in todo}
+    rows = [read_row(trial.file("row")) for trial in trials if trial not in todo]
     while waiting:
         watch(shown)
         for reference in ray.wait(list(waiting), timeout=0.5)[0]:
@@ -76,10 +77,10 @@ def on_ray(trials: Sequence[Trial], address: str, watch: Watcher) -> list[Row]:
                 rows.extend(ray.get(reference))
                 continue
             row, weights = ray.get(reference)
-            if weights:
-                trial.file("weights").write_bytes(weights)
+            trial.file("weights").write_bytes(weights)
+            rows.append(write_row(trial.file("row"), row))
             shown[trial.name] = (1.0, "done")
-            rows.append(row)
+    watch(shown)
     ray.shutdown()
     return rows
 

@@ -140,8 +140,8 @@ class Reducer(Part):
         x: Float[Tensor, "batch *axes dim"],
         budget: int,
         *,
-        valid: Bool[Tensor, "batch *axes"] | None = None,
-        mass: Float[Tensor, "batch *axes"] | None = None,
+        valid: Bool[Tensor, "batch time"] | None = None,
+        mass: Float[Tensor, "batch time"] | None = None,
     ) -> Reduced:
         """At most `budget` tokens per row.
 
@@ -157,10 +157,10 @@ class Reducer(Part):
                 raise AttimeError(
                     f"{name} needs {option}= of sizes {tuple(x.shape[:2])} (batch time); got {tuple(given.shape)}."
                 )
-        rows, time, dim = x.shape
+        rows, time = x.shape[:2]
         valid = torch.ones(rows, time, dtype=torch.bool, device=x.device) if valid is None else valid
         if mass is None:
-            mass = valid.to(x.dtype)
+            mass = valid.to(torch.promote_types(x.dtype, torch.float32))  # counts beyond 256 need more than 8 bits
         elif bool((mass[valid] <= 0).any()):
             raise AttimeError(f"{name} needs mass= above 0 at every valid token; mark the others with valid=.")
         order = (~valid).to(torch.int8).argsort(dim=1, stable=True)  # valid tokens first, in their order

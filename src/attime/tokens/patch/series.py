@@ -43,7 +43,8 @@ class SeriesPatches(Patcher):
         return (self.size if self.stride is None else self.stride,)
 
     def cut(self, data: Tensor) -> Tensor:
-        return rearrange(data.unfold(1, self.size, self.strides[0]), "b patches c size -> b patches (size c)")
+        pieces = data.unfold(1, self.size, self.strides[0])
+        return rearrange(pieces, "b patches c size -> b patches (size c)").contiguous()  # no two patches share memory
 
     def join(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
         pieces = rearrange(tokens, "b patches (size c) -> size b patches c", size=self.size)
