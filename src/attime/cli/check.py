@@ -7,7 +7,7 @@ from rich.console import Console
 
 from attime.cli.parts import find_part
 from attime.errors import AttimeError
-from attime.laws.cases import ROOMS, laws_of
+from attime.laws.cases import ROOMS, examples_of, laws_of
 from attime.laws.contract import pairs
 from attime.report import listing
 
@@ -24,7 +24,7 @@ def check(options: argparse.Namespace) -> int:
             known = ", ".join(law.name for law in laws_of(_room(kind)))
             raise AttimeError(f"there is no law {options.law!r} in this room; its laws are {known}.")
     rows = []
-    for number, example in enumerate(kind.examples()):
+    for number, example in enumerate(examples_of(kind)):
         for part, law in pairs([example], laws):
             waived = kind.waived.get(law.name)
             try:

@@ -9,7 +9,7 @@ from attime.errors import AttimeError, MissingExtra
 from attime.laws.contract import Law, pairs
 from attime.part import Part
 
-__all__ = ["ROOMS", "cases", "laws_of", "parts_of"]
+__all__ = ["ROOMS", "cases", "examples_of", "laws_of", "parts_of"]
 
 ROOMS = ("streams", "tokens", "attention", "models", "tasks")
 
@@ -43,12 +43,21 @@ def cases(room: str) -> list[Any]:
 
     found = []
     for kind in parts_of(room):
-        for number, example in enumerate(kind.examples()):
+        for number, example in enumerate(examples_of(kind)):
             for part, law in pairs([example], laws_of(room)):
                 reason = kind.waived.get(law.name)
                 marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
                 found.append(pytest.param(part, law, id=f"{kind.__name__}-{number}-{law.name}", marks=marks))
     return found
+
+
+def examples_of(kind: type[Part]) -> list[Part]:
+    """The part's examples, with the same weights every time."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return list(kind.examples())
 
 
 def _listed(module: ModuleType) -> list[type[Part]]:
