@@ -147,11 +147,11 @@ class LSSL(Mixer):
         return (memory * read).sum(-1)[:, None], memory
 
 
-@dataclass(frozen=True)
 class _Advance:
     """A^n applied to a memory, bit by bit of n, which may differ by row."""
 
-    powers: list[Tensor]
+    def __init__(self, powers: list[Tensor]) -> None:
+        self.powers = powers
 
     def __call__(self, memory: Tensor, tokens: int | Tensor) -> Tensor:
         for bit, power in enumerate(self.powers):
