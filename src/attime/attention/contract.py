@@ -120,7 +120,10 @@ class Mixer(Part, nn.Module):
 
     @abstractmethod
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
-        """What one more token costs after `length` tokens. For a mixer that is not causal: per token of such a clip."""
+        """What one more token costs after `length` tokens. For a mixer that is not causal: per token of such a clip.
+
+        A mixer over grids whose cost depends on the size of a frame takes `frame=` beside it, or at construction.
+        """
 
 
 def _take(x: Tensor, order: Tensor) -> Tensor:

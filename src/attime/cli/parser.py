@@ -117,8 +117,8 @@ def _compare(commands: Any) -> None:
     amount = budget.add_mutually_exclusive_group()
     amount.add_argument("--steps", type=int, help="optimiser steps")
     amount.add_argument("--seconds", type=float, help="CPU seconds of training each")
-    budget.add_argument("--batch", type=int, help="sequences per step (default 16; events 64)")
-    budget.add_argument("--learning-rate", type=float, default=1.5e-2)
+    budget.add_argument("--batch", type=int, help="sequences per step (default 8; series 16, events and tasks 64)")
+    budget.add_argument("--learning-rate", type=float, default=1e-2)
     budget.add_argument("--seed", type=int, default=0)
     budget.add_argument(
         "--threads", type=int, default=1, help="threads per trial (default 1: faster on small machines)"

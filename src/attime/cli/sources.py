@@ -25,7 +25,7 @@ class Source:
 
     task: Task
     data: str
-    batch: int = 4
+    batch: int = 8
     seconds: float = 45.0
     shape: Mapping[str, Any] = field(default_factory=dict)
 
