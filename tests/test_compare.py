@@ -68,7 +68,7 @@ def test_series_from_file_to_forecast(series, tmp_path, capsys) -> None:
         if row.kind == "mixer":
             assert row.parameters
             assert row.train_tokens_per_s
-            assert row.peak_bytes is not None
+            assert row.peak_bytes
             assert row.step_ms
             assert set(row.state_bytes) == {1024, 65536}
     sizes = [row.parameters for row in result.rows if row.parameters]

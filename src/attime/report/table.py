@@ -96,11 +96,11 @@ def _style(row: Row) -> str:
 def _fitting(comparison: Comparison, width: int | None) -> list[Column]:
     """The columns, without those of least need that would not fit."""
     rows, shown = comparison.rows, list(columns(comparison))
-    fixed = 2 + max((len(f"{row.name} ({remark(row)})") for row in rows), default=0)
+    fixed = 3 + max((len(f"{row.name} ({remark(row)})") for row in rows), default=0)
 
     def total() -> int:
         parts = ((*column.title.split("\n"), *(column.cell(row) for row in rows)) for column in shown)
-        return fixed + sum(1 + max(map(len, each)) for each in parts)
+        return fixed + sum(2 + max(map(len, each)) for each in parts)  # a space beside each cell and one between
 
     while width is not None and len(shown) > 1 and total() > width:
         shown.remove(min(reversed(shown), key=lambda column: column.need))

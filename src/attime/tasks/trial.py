@@ -1,5 +1,6 @@
 """One trial: the same small backbone with one mixer, trained under a budget, measured, written down."""
 
+import contextlib
 import json
 import os
 import resource
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -92,14 +94,16 @@ def run_trial(trial: Trial) -> Row:
         parameters=sum(weight.numel() for weight in model.parameters()),
         state_bytes=state_bytes(model, trial.task.space),
     )
-    before = _peak()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the most that was held counts from here
+    before = _memory("VmRSS")
     try:
         curve, tokens_per_s = _train(trial, model)
     except Interrupted:
         return replace(row, status="partial", curve=_curve(trial))
     except FloatingPointError as error:
         return write_row(done, replace(row, status="failed", error=str(error), curve=_curve(trial)))
-    peak = _peak() - before
+    peak = max(0, _memory("VmHWM") - before)
     model.eval()
     _say(trial, 1.0, "scoring")
     scores = trial.task.score(outputs_of(model))
@@ -217,6 +221,13 @@ def _curve(trial: Trial) -> tuple[Point, ...]:
     return tuple(Point(**point) for point in torch.load(saved, weights_only=True)["curve"])
 
 
-def _peak() -> int:
+def _memory(name: Literal["VmRSS", "VmHWM"]) -> int:
+    """Bytes that the process holds (VmRSS) or has held at most (VmHWM).
+
+    Linux says both; `ru_maxrss`, all that other systems say, also counts what the parent process held.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith(name))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
