@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attime.errors import AttimeError
 
-__all__ = ["State"]
+__all__ = ["State", "state_dtype"]
 
 S = TypeVar("S", bound="State")
 
@@ -62,6 +62,11 @@ class State:
         if len(sizes) != 1:
             raise AttimeError(f"{type(self).__name__} holds tensors of different batch sizes: {sorted(sizes)}.")
         return sizes.pop()
+
+
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of sums over the past for inputs of `dtype`: float32 at least, since bfloat16 soon stops counting."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -178,7 +178,7 @@ def _run_all(slugs: list[str], console: Console) -> dict[str, dict[str, Any]]:
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
         futures = {pool.submit(_verdict, slug): slug for slug in slugs}
-        for count, future in enumerate(_done(futures), start=1):
+        for count, future in enumerate(concurrent.futures.as_completed(futures), start=1):
             slug = futures[future]
             try:
                 verdict = future.result()
@@ -187,10 +187,6 @@ def _run_all(slugs: list[str], console: Console) -> dict[str, dict[str, Any]]:
             found[slug] = _remember(slug, "holds" if verdict.holds else "fails", verdict)
             console.print(f"{count}/{len(slugs)} {slug}: {found[slug]['status']}", highlight=False)
     return found
-
-
-def _done(futures: Any) -> Iterator[concurrent.futures.Future[Verdict]]:
-    return concurrent.futures.as_completed(futures)
 
 
 def _verdict(slug: str) -> Verdict:

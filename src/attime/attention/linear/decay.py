@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.heads import join_heads, per_head, split_heads
 from attime.attention.kernels.recurrence import recur, recur_naive
-from attime.attention.state import State
+from attime.attention.state import State, state_dtype
 from attime.errors import AttimeError
 
 __all__ = ["Decay"]
@@ -64,7 +64,7 @@ class Decay(Mixer):
         keys = self.head_dim if self.turn is None else 2 * self.head_dim
         shape = (x.shape[0], self.heads, keys, self.head_dim)
         count = None if self.turn is None else torch.zeros(x.shape[0], device=x.device, dtype=torch.int64)
-        return DecayState(torch.zeros(shape, device=x.device, dtype=_wide(x.dtype)), count)
+        return DecayState(torch.zeros(shape, device=x.device, dtype=state_dtype(x.dtype)), count)
 
     def mix(self, x: Tensor, state: DecayState, valid: Tensor | None) -> tuple[Tensor, DecayState]:
         return self._mix(x, state, valid, recur)
@@ -97,13 +97,9 @@ class Decay(Mixer):
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         held = self.heads * self.head_dim**2 * (1 if self.turn is None else 2)
-        size = held * _wide(dtype).itemsize + (0 if self.turn is None else 8)
+        size = held * state_dtype(dtype).itemsize + (0 if self.turn is None else 8)
         return Cost(operations=5 * held, state_bytes=size, read_bytes=size)
 
     @classmethod
     def examples(cls) -> Sequence["Decay"]:
         return [cls(8), cls(12, heads=3, layer=1, layers=3), cls(8, rotate=True)]
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

@@ -23,7 +23,7 @@ from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.heads import join_heads, per_head, split_heads
 from attime.attention.kernels.delta import recur_delta, recur_delta_naive
 from attime.attention.short_conv import short_conv
-from attime.attention.state import State
+from attime.attention.state import State, state_dtype
 from attime.errors import AttimeError
 
 __all__ = ["GatedDelta"]
@@ -65,7 +65,7 @@ class GatedDelta(Mixer):
 
     def begin(self, x: Tensor) -> GatedDeltaState:
         shape = (x.shape[0], self.heads, self.head_dim, self.expand * self.head_dim)
-        memory = torch.zeros(shape, device=x.device, dtype=_wide(x.dtype))
+        memory = torch.zeros(shape, device=x.device, dtype=state_dtype(x.dtype))
         return GatedDeltaState(memory, x.new_zeros(x.shape[0], self.width - 1, sum(self.sizes)))
 
     def mix(self, x: Tensor, state: GatedDeltaState, valid: Tensor | None) -> tuple[Tensor, GatedDeltaState]:
@@ -84,7 +84,7 @@ class GatedDelta(Mixer):
     def _tokens(self, x: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         q, k, v = (split_heads(each, self.heads) for each in F.silu(mixed).split(self.sizes, dim=-1))
         q, k = F.normalize(q, dim=-1) / math.sqrt(self.head_dim), F.normalize(k, dim=-1)
-        rise, beta = self.gates(x).mT.to(_wide(x.dtype)).chunk(2, dim=1)
+        rise, beta = self.gates(x).mT.to(state_dtype(x.dtype)).chunk(2, dim=1)
         log_decay = -self.rate.to(rise.dtype).exp()[:, None] * F.softplus(rise + self.step[:, None])
         return q, k, v, log_decay, beta.sigmoid()
 
@@ -94,13 +94,9 @@ class GatedDelta(Mixer):
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         held = self.heads * self.head_dim**2 * self.expand
-        size = held * _wide(dtype).itemsize + (self.width - 1) * sum(self.sizes) * dtype.itemsize
+        size = held * state_dtype(dtype).itemsize + (self.width - 1) * sum(self.sizes) * dtype.itemsize
         return Cost(operations=7 * held + 2 * self.width * sum(self.sizes), state_bytes=size, read_bytes=size)
 
     @classmethod
     def examples(cls) -> Sequence["GatedDelta"]:
         return [cls(8), cls(12, heads=3, expand=2, width=2)]
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.heads import join_heads, per_head, split_heads
 from attime.attention.kernels.recurrence import recur
-from attime.attention.state import State
+from attime.attention.state import State, state_dtype
 
 __all__ = ["Flow"]
 
@@ -58,7 +58,7 @@ class Flow(Mixer):
         self.output = nn.Linear(dim, dim)
 
     def begin(self, x: Tensor) -> FlowState:
-        rows, dtype = (x.shape[0], self.heads), _wide(x.dtype)
+        rows, dtype = (x.shape[0], self.heads), state_dtype(x.dtype)
         memory = torch.zeros(*rows, self.head_dim, self.head_dim, device=x.device, dtype=dtype)
         none, seen = memory[..., 0], torch.zeros(x.shape[0], device=x.device, dtype=torch.int64)
         return FlowState(seen, none, none, none, none, none[..., 0], memory)
@@ -102,12 +102,12 @@ class Flow(Mixer):
         return self.output(join_heads(torch.stack(out, dim=2)))
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (split_heads(each, self.heads).to(_wide(x.dtype)) for each in self.inputs(x).chunk(3, dim=-1))
+        q, k, v = (split_heads(each, self.heads).to(state_dtype(x.dtype)) for each in self.inputs(x).chunk(3, dim=-1))
         return q.sigmoid(), k.sigmoid(), v
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         matrix = self.heads * self.head_dim**2
-        size = (matrix + 4 * self.dim + self.heads) * _wide(dtype).itemsize + torch.int64.itemsize
+        size = (matrix + 4 * self.dim + self.heads) * state_dtype(dtype).itemsize + torch.int64.itemsize
         return Cost(operations=4 * matrix + 24 * self.dim, state_bytes=size, read_bytes=size)
 
     @classmethod
@@ -121,7 +121,3 @@ def _running(x: Tensor, past: Tensor) -> Tensor:
 
 def _flow(x: Tensor, total: Tensor) -> Tensor:
     return ((x + EPS) * (total + EPS)).sum(-1, keepdim=True)
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.heads import join_heads, per_head, split_heads
+from attime.attention.state import state_dtype
 
 __all__ = ["FlowBidirectional"]
 
@@ -63,7 +64,7 @@ class FlowBidirectional(Mixer):
         return self.output(join_heads(allocation[..., None] * torch.einsum("b h t s, b h s d -> b h t d", weights, v)))
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (split_heads(each, self.heads).to(_wide(x.dtype)) for each in self.inputs(x).chunk(3, dim=-1))
+        q, k, v = (split_heads(each, self.heads).to(state_dtype(x.dtype)) for each in self.inputs(x).chunk(3, dim=-1))
         return q.sigmoid(), k.sigmoid(), v
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
@@ -76,7 +77,3 @@ class FlowBidirectional(Mixer):
 
 def _flow(x: Tensor, total: Tensor) -> Tensor:
     return ((x + EPS) * (total[:, :, None] + EPS)).sum(-1, keepdim=True)
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

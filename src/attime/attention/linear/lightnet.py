@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.heads import join_heads, per_head, split_heads
 from attime.attention.kernels.recurrence import recur
-from attime.attention.state import State
+from attime.attention.state import State, state_dtype
 
 __all__ = ["LightNet"]
 
@@ -53,7 +53,7 @@ class LightNet(Mixer):
 
     def begin(self, x: Tensor) -> LightNetState:
         shape = (x.shape[0], self.heads, self.head_dim)
-        weight = torch.full(shape, NOTHING, device=x.device, dtype=_wide(x.dtype))
+        weight = torch.full(shape, NOTHING, device=x.device, dtype=state_dtype(x.dtype))
         return LightNetState(weight, torch.zeros(*shape, self.head_dim, device=x.device, dtype=weight.dtype))
 
     def mix(self, x: Tensor, state: LightNetState, valid: Tensor | None) -> tuple[Tensor, LightNetState]:
@@ -79,7 +79,7 @@ class LightNet(Mixer):
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.inputs(x).chunk(3, dim=-1)
-        q, k, v = (split_heads(each, self.heads).to(_wide(x.dtype)) for each in (F.silu(q), k, v))
+        q, k, v = (split_heads(each, self.heads).to(state_dtype(x.dtype)) for each in (F.silu(q), k, v))
         return q, k, v
 
     def _emit(self, x: Tensor, out: Tensor) -> Tensor:
@@ -88,13 +88,9 @@ class LightNet(Mixer):
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         matrix = self.heads * self.head_dim**2
-        size = (matrix + self.dim) * _wide(dtype).itemsize
+        size = (matrix + self.dim) * state_dtype(dtype).itemsize
         return Cost(operations=5 * matrix + 12 * self.dim, state_bytes=size, read_bytes=size)
 
     @classmethod
     def examples(cls) -> Sequence["LightNet"]:
         return [cls(8, gate_dim=4), cls(12, heads=3)]
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

@@ -22,7 +22,7 @@ from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.heads import join_heads, per_head
 from attime.attention.kernels.delta import recur_delta
 from attime.attention.short_conv import short_conv
-from attime.attention.state import State
+from attime.attention.state import State, state_dtype
 from attime.errors import AttimeError
 
 __all__ = ["MixtureOfMemories", "load_balance"]
@@ -77,7 +77,7 @@ class MixtureOfMemories(Mixer):
     def route(self, x: Float[Tensor, "batch time dim"]) -> tuple[Scores, Bool[Tensor, "batch time memories"], Scores]:
         """Weight of each memory in each token's output, which memories it chose, and the scores before the choice."""
         with torch.autocast(x.device.type, enabled=False):  # a choice should not hang on rounding
-            logits = F.linear(x.to(_wide(x.dtype)), self.router.weight.to(_wide(x.dtype)))
+            logits = F.linear(x.to(state_dtype(x.dtype)), self.router.weight.to(state_dtype(x.dtype)))
         scores = logits.softmax(-1)
         best, place = scores.topk(self.top, dim=-1)
         weights = torch.zeros_like(scores).scatter(-1, place, best / best.sum(-1, keepdim=True))
@@ -87,7 +87,7 @@ class MixtureOfMemories(Mixer):
         rows = (x.shape[0], self.memories + self.shared)
         past = x.new_zeros(*rows, self.width - 1, 3 * self.dim)
         size = (*rows, self.heads, self.head_dim, self.head_dim)
-        return MemoriesState(past, torch.zeros(size, device=x.device, dtype=_wide(x.dtype)))
+        return MemoriesState(past, torch.zeros(size, device=x.device, dtype=state_dtype(x.dtype)))
 
     def mix(self, x: Tensor, state: MemoriesState, valid: Tensor | None) -> tuple[Tensor, MemoriesState]:
         weights, chosen, _ = self.route(x)
@@ -135,12 +135,14 @@ class MixtureOfMemories(Mixer):
         return written.split([self.dim, self.dim, self.heads, self.heads], dim=-1)
 
     def _gates(self, slow: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-        wide = _wide(slow.dtype)
+        wide = state_dtype(slow.dtype)
         log_decay = -self.log_rate.to(wide).exp() * F.softplus(slow.to(wide) + self.bias.to(wide))
         return log_decay, beta.to(wide).sigmoid()
 
     def _act(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (each.unflatten(-1, (self.heads, -1)) for each in F.silu(mixed.to(_wide(mixed.dtype))).chunk(3, -1))
+        q, k, v = (
+            each.unflatten(-1, (self.heads, -1)) for each in F.silu(mixed.to(state_dtype(mixed.dtype))).chunk(3, -1)
+        )
         return F.normalize(q, dim=-1) * self.head_dim**-0.5, F.normalize(k, dim=-1), v
 
     def _emit(self, out: Tensor, gate: Tensor) -> Tensor:
@@ -172,7 +174,7 @@ class MixtureOfMemories(Mixer):
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         matrix = self.heads * self.head_dim**2
-        one = matrix * _wide(dtype).itemsize + 3 * self.dim * (self.width - 1) * dtype.itemsize
+        one = matrix * state_dtype(dtype).itemsize + 3 * self.dim * (self.width - 1) * dtype.itemsize
         used = self.top + self.shared
         operations = used * (9 * matrix + 6 * self.dim * self.width)
         return Cost(operations=operations, state_bytes=(self.memories + self.shared) * one, read_bytes=used * one)
@@ -180,7 +182,3 @@ class MixtureOfMemories(Mixer):
     @classmethod
     def examples(cls) -> Sequence["MixtureOfMemories"]:
         return [cls(8), cls(12, heads=3, memories=3, top=2, shared=False, width=3)]
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.heads import join_heads, per_head, split_heads
 from attime.attention.linear.taylor import taylor_chunks, taylor_features
-from attime.attention.state import State
+from attime.attention.state import State, state_dtype
 from attime.errors import AttimeError
 
 __all__ = ["PrefixLinear"]
@@ -61,7 +61,7 @@ class PrefixLinear(Mixer):
 
     def begin(self, x: Tensor) -> PrefixLinearState:
         shape = (x.shape[0], self.heads, self.features, self.head_dim + 1)
-        return PrefixLinearState(torch.zeros(shape, device=x.device, dtype=_wide(x.dtype)))
+        return PrefixLinearState(torch.zeros(shape, device=x.device, dtype=state_dtype(x.dtype)))
 
     def mix(
         self,
@@ -99,19 +99,15 @@ class PrefixLinear(Mixer):
     def _pairs(self, projected: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
         """Keys, and values with a last column of ones that sums the weights; zeros where a token does not count."""
         k, v = projected.split([self.heads * self.feature_dim, self.dim], dim=-1)
-        k, v = (split_heads(each, self.heads).to(_wide(projected.dtype)) for each in (k, v))
+        k, v = (split_heads(each, self.heads).to(state_dtype(projected.dtype)) for each in (k, v))
         v = F.pad(v, (0, 1), value=1.0)
         return k, v if counted is None else v * counted[:, None, :, None]
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         held = self.heads * self.features * (self.head_dim + 1)
-        size = held * _wide(dtype).itemsize
+        size = held * state_dtype(dtype).itemsize
         return Cost(operations=4 * held + 6 * self.heads * self.features, state_bytes=size, read_bytes=size)
 
     @classmethod
     def examples(cls) -> Sequence["PrefixLinear"]:
         return [cls(8, heads=2, feature_dim=4), cls(12, heads=3, feature_dim=5)]
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.heads import join_heads, per_head, split_heads
-from attime.attention.state import State
+from attime.attention.state import State, state_dtype
 from attime.errors import AttimeError
 
 __all__ = ["Taylor", "taylor_features"]
@@ -85,7 +85,7 @@ class Taylor(Mixer):
 
     def begin(self, x: Tensor) -> TaylorState:
         shape = (x.shape[0], self.heads, self.features, self.head_dim + 1)
-        return TaylorState(torch.zeros(shape, device=x.device, dtype=_wide(x.dtype)))
+        return TaylorState(torch.zeros(shape, device=x.device, dtype=state_dtype(x.dtype)))
 
     def mix(self, x: Tensor, state: TaylorState, valid: Tensor | None) -> tuple[Tensor, TaylorState]:
         q, k, v = self._project(x)
@@ -110,18 +110,14 @@ class Taylor(Mixer):
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         size = self.heads * self.feature_dim
         q, k, v = self.inputs(x).split([size, size, self.dim], dim=-1)
-        q, k, v = (split_heads(each, self.heads).to(_wide(x.dtype)) for each in (q, k, v))
+        q, k, v = (split_heads(each, self.heads).to(state_dtype(x.dtype)) for each in (q, k, v))
         return q, k, v
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         held = self.heads * self.features * (self.head_dim + 1)
-        size = held * _wide(dtype).itemsize
+        size = held * state_dtype(dtype).itemsize
         return Cost(operations=4 * held + 6 * self.heads * self.features, state_bytes=size, read_bytes=size)
 
     @classmethod
     def examples(cls) -> Sequence["Taylor"]:
         return [cls(8, heads=2, feature_dim=4), cls(12, heads=3, feature_dim=5)]
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

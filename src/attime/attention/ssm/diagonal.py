@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.kernels.scan import scan, scan_naive
-from attime.attention.state import State
+from attime.attention.state import State, state_dtype
 from attime.errors import AttimeError
 
 __all__ = ["Diagonal"]
@@ -63,7 +63,7 @@ class Diagonal(Mixer):
 
     def begin(self, x: Tensor) -> DiagonalState:
         shape = (x.shape[0], self.slots, 2 if self.oscillating else 1)
-        return DiagonalState(x.new_zeros(shape, dtype=_wide(x.dtype)))
+        return DiagonalState(x.new_zeros(shape, dtype=state_dtype(x.dtype)))
 
     def mix(self, x: Tensor, state: DiagonalState, valid: Tensor | None) -> tuple[Tensor, DiagonalState]:
         return self._mix(x, state, valid, scan)
@@ -88,7 +88,7 @@ class Diagonal(Mixer):
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         held = self.slots * (2 if self.oscillating else 1)
-        size = held * _wide(dtype).itemsize
+        size = held * state_dtype(dtype).itemsize
         return Cost(operations=4 * held * self.dim + 4 * held, state_bytes=size, read_bytes=size)
 
     @classmethod
@@ -102,7 +102,3 @@ def _numbers(parts: Tensor) -> Tensor:
 
 def _parts(numbers: Tensor) -> Tensor:
     return torch.view_as_real(numbers) if numbers.is_complex() else numbers[..., None]
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

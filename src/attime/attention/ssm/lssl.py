@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.kernels.scan import convolve
-from attime.attention.state import State
+from attime.attention.state import State, state_dtype
 from attime.errors import AttimeError
 
 __all__ = ["LSSL"]
@@ -82,7 +82,7 @@ class LSSL(Mixer):
         self.output = nn.Linear(dim, dim)
 
     def begin(self, x: Tensor) -> LSSLState:
-        return LSSLState(x.new_zeros(x.shape[0], self.dim, self.slots, dtype=_wide(x.dtype)))
+        return LSSLState(x.new_zeros(x.shape[0], self.dim, self.slots, dtype=state_dtype(x.dtype)))
 
     def mix(self, x: Tensor, state: LSSLState, valid: Tensor | None) -> tuple[Tensor, LSSLState]:
         wide = state.memory.dtype
@@ -113,7 +113,7 @@ class LSSL(Mixer):
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         held = self.dim * self.slots
-        size = held * _wide(dtype).itemsize
+        size = held * state_dtype(dtype).itemsize
         solve = self.dim * (2 * self.slots**3 // 3 + 2 * self.slots**2)  # shared by the tokens of one call
         return Cost(operations=solve + 2 * held * self.slots + 4 * held, state_bytes=size, read_bytes=size)
 
@@ -170,7 +170,3 @@ def _orbit(powers: list[Tensor], vector: Tensor, length: int) -> Tensor:
     for power in powers[: math.ceil(math.log2(length)) if length > 1 else 0]:
         orbit = torch.cat([orbit, orbit @ power.mT], dim=1)
     return orbit[:, :length]
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

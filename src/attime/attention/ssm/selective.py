@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.kernels.scan import selective_scan, selective_scan_naive
 from attime.attention.short_conv import short_conv
-from attime.attention.state import State
+from attime.attention.state import State, state_dtype
 from attime.errors import AttimeError
 
 __all__ = ["Selective"]
@@ -66,7 +66,7 @@ class Selective(Mixer):
         self.output = nn.Linear(self.inner, dim, bias=False)
 
     def begin(self, x: Tensor) -> SelectiveState:
-        memory = x.new_zeros(x.shape[0], self.slots, self.inner, dtype=_wide(x.dtype))
+        memory = x.new_zeros(x.shape[0], self.slots, self.inner, dtype=state_dtype(x.dtype))
         return SelectiveState(x.new_zeros(x.shape[0], self.width - 1, self.inner), memory)
 
     def mix(self, x: Tensor, state: SelectiveState, valid: Tensor | None) -> tuple[Tensor, SelectiveState]:
@@ -98,14 +98,10 @@ class Selective(Mixer):
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         held, before = self.inner * self.slots, self.inner * (self.width - 1)
-        size = held * _wide(dtype).itemsize + before * dtype.itemsize
+        size = held * state_dtype(dtype).itemsize + before * dtype.itemsize
         operations = 8 * held + 2 * self.inner * (self.width + 2 * self.slots + 2 * self.rank)
         return Cost(operations=operations, state_bytes=size, read_bytes=size)
 
     @classmethod
     def examples(cls) -> Sequence["Selective"]:
         return [cls(6, slots=4), cls(8, slots=3, width=1, expand=1, rank=2)]
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

@@ -30,7 +30,7 @@ from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.heads import join_heads, per_head, split_heads
 from attime.attention.kernels.fit import Fitted, descend, descend_naive
 from attime.attention.short_conv import short_conv
-from attime.attention.state import State
+from attime.attention.state import State, state_dtype
 from attime.errors import AttimeError
 
 __all__ = ["NeuralMemory"]
@@ -82,7 +82,7 @@ class NeuralMemory(Mixer):
         self.output = nn.Linear(dim, dim, bias=False)
 
     def begin(self, x: Tensor) -> NeuralState:
-        start = [each.to(_wide(x.dtype)).expand(x.shape[0], -1, -1, -1) for each in self.start]
+        start = [each.to(state_dtype(x.dtype)).expand(x.shape[0], -1, -1, -1) for each in self.start]
         return NeuralState(x.new_zeros(x.shape[0], self.width - 1, 3 * self.dim), Fitted.start(start))
 
     def mix(self, x: Tensor, state: NeuralState, valid: Tensor | None) -> tuple[Tensor, NeuralState]:
@@ -114,7 +114,7 @@ class NeuralMemory(Mixer):
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         held = sum(each.numel() for each in self.start)
-        size = 3 * held * _wide(dtype).itemsize + (self.width - 1) * 3 * self.dim * dtype.itemsize + 8
+        size = 3 * held * state_dtype(dtype).itemsize + (self.width - 1) * 3 * self.dim * dtype.itemsize + 8
         operations = 18 * held + 6 * self.dim * self.width  # three passes, momentum, decay and step: 2 each per weight
         return Cost(operations=operations, state_bytes=size, read_bytes=size)
 
@@ -125,7 +125,3 @@ class NeuralMemory(Mixer):
             cls(12, heads=3, layers=1, chunk=5, width=1, bound=math.inf),
             cls(6, heads=1, layers=3, expand=2, chunk=1, width=2, bound=1.0),
         ]
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)

@@ -29,7 +29,7 @@ from attime.attention.contract import Cost, Mixer, Traits
 from attime.attention.heads import join_heads, per_head, split_heads
 from attime.attention.kernels.fit import Fitted, descend, descend_naive
 from attime.attention.short_conv import short_conv
-from attime.attention.state import State
+from attime.attention.state import State, state_dtype
 from attime.errors import AttimeError
 
 __all__ = ["RobustMemory"]
@@ -72,7 +72,7 @@ class RobustMemory(Mixer):
         self.output = nn.Linear(dim, dim, bias=False)
 
     def begin(self, x: Tensor) -> RobustState:
-        start = [each.to(_wide(x.dtype)).expand(x.shape[0], -1, -1, -1) for each in self.start]
+        start = [each.to(state_dtype(x.dtype)).expand(x.shape[0], -1, -1, -1) for each in self.start]
         return RobustState(x.new_zeros(x.shape[0], self.width - 1, 3 * self.dim), Fitted.start(start))
 
     def mix(self, x: Tensor, state: RobustState, valid: Tensor | None) -> tuple[Tensor, RobustState]:
@@ -102,7 +102,7 @@ class RobustMemory(Mixer):
 
     def cost(self, length: int, dtype: torch.dtype = torch.float32) -> Cost:
         held = sum(each.numel() for each in self.start)
-        size = 3 * held * _wide(dtype).itemsize + (self.width - 1) * 3 * self.dim * dtype.itemsize + 8
+        size = 3 * held * state_dtype(dtype).itemsize + (self.width - 1) * 3 * self.dim * dtype.itemsize + 8
         return Cost(operations=18 * held + 6 * self.dim * self.width, state_bytes=size, read_bytes=size)
 
     @classmethod
@@ -112,7 +112,3 @@ class RobustMemory(Mixer):
             cls(6, heads=1, layers=1, chunk=1, width=1),
             cls(6, heads=3, layers=3, expand=2, chunk=5),
         ]
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
