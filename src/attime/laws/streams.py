@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attime.laws.contract import Law
+from attime.laws.world import WORLD_LAWS
 from attime.streams.contract import TEST, TRAIN, VALID, Stream
 
 __all__ = ["LAWS"]
@@ -50,7 +51,8 @@ def about_says_what_it_holds(stream: Stream) -> None:
     assert stream.about.startswith(f"{stream.name}: "), f"about does not begin with the name: {stream.about}"
     assert replace(stream, name="another").about == stream.about.replace(stream.name, "another", 1), "another name"
     assert "\n" not in stream.about, "about has more than one line"
-    count = len(getattr(stream, "offsets", ())) - 1 if stream.traits.sequences else len(_first(stream))
+    count = len(getattr(stream, "offsets", ())) - 1 if stream.traits.sequences else getattr(stream, "count", None)
+    count = len(_first(stream)) if count is None else count
     numbers = [int(number.replace(",", "")) for number in re.findall(r"\b\d[\d,]*\b", stream.about.split(": ", 1)[1])]
     assert count in numbers, f"about does not say that there are {count}: {stream.about}"
 
@@ -118,6 +120,7 @@ LAWS = (
     Law(every_sequence_has_one_part, needs=("split",)),
     Law(held_out_is_not_trained_on, needs=("held_out",)),
     Law(nobody_is_in_two_places, needs=("moving",)),
+    *WORLD_LAWS,
 )
 
 

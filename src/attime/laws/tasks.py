@@ -156,14 +156,14 @@ def the_object_is_the_protocol(task: Task) -> None:
 
 
 LAWS = (
-    Law(truth_scores_best),
-    Law(chance_is_as_stated),
-    Law(same_seed_same_batches),
-    Law(every_sample_counts),
-    Law(batches_fit_the_space),
-    Law(shuffled_time_hurts, needs=("needs_time",)),
-    Law(loss_teaches),
-    Law(the_object_is_the_protocol),
+    Law(truth_scores_best, needs=("batches",)),
+    Law(chance_is_as_stated, needs=("batches",)),
+    Law(same_seed_same_batches, needs=("batches",)),
+    Law(every_sample_counts, needs=("batches",)),
+    Law(batches_fit_the_space, needs=("batches",)),
+    Law(shuffled_time_hurts, needs=("batches", "needs_time")),
+    Law(loss_teaches, needs=("batches",)),
+    Law(the_object_is_the_protocol, needs=("batches",)),
 )
 
 

@@ -25,6 +25,8 @@ class Traits:
     """May have `part`, which says of every sequence whether it is for training, validation or test."""
     held_out: bool = False
     """Has `train`, `valid` and `test`, arrays of one kind."""
+    scenes: bool = False
+    """Is a procedural world: any part of it is made when asked for, with its truth."""
     moving: bool = False
     """One row per thing and frame, in any order: `recording`, `frame`, `walker` and `place`."""
 

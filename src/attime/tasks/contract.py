@@ -65,6 +65,10 @@ class Traits:
 
     needs_time: bool = True
     """Shuffling the inputs in time makes the best floor or the oracle worse."""
+    batches: bool = True
+    """Trains a model: it has batches, a loss and floors."""
+    asks: bool = False
+    """Is a quiz: clips, questions and answers."""
 
 
 class Task(Part):
