@@ -64,6 +64,26 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("name", nargs="?", help="fetch this one (into $ATTIME_DATA or the cache) and check its SHA-256")
     data.add_argument("--json", action="store_true", help="one JSON object")
 
+    _world(commands)
+
+    zoo = _command(
+        commands,
+        "zoo",
+        "attime.cli.zoo:zoo",
+        "small models of real classes, trained on the world: cards, recipes, checks",
+    )
+    zoo.add_argument("action", nargs="?", choices=("list", "show", "train", "check"), default="list")
+    zoo.add_argument("name", nargs="?", help="a model of the zoo")
+    zoo.add_argument("--steps", type=int, help="train: optimiser steps (default: the recipe's)")
+    zoo.add_argument(
+        "--seed", type=int, help="train: of weights and data (default 0); check: of the data (default: a fresh one)"
+    )
+    zoo.add_argument("--device", default="cpu", help="cpu, cuda, ... (default cpu)")
+    zoo.add_argument(
+        "--out", metavar="DIR", help="where weights and card are (default: the package; train: attime-zoo)"
+    )
+    zoo.add_argument("--json", action="store_true", help="one JSON object")
+
     bench = _command(
         commands, "bench", "attime.cli.bench:bench", "a mixer's cost and its speed against full attention, here"
     )
@@ -74,6 +94,31 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--train", action="store_true", help="time forward and backward")
     bench.add_argument("--json", action="store_true", help="one JSON object")
     return top
+
+
+def _world(commands: Any) -> None:
+    world = _command(
+        commands,
+        "world",
+        "attime.cli.world:world",
+        "render a procedural world: a film with sound, and its truth as JSON",
+    )
+    world.add_argument("out", metavar="FILE", help="mp4, mkv, webm or gif; the truth goes beside it as .json")
+    world.add_argument("--seconds", type=float, default=60.0, help="length of the film (default 60)")
+    world.add_argument("--seed", type=int, default=0)
+    world.add_argument("--fps", type=float, default=25.0, help="frames per second (default 25)")
+    world.add_argument("--size", type=int, default=256, help="pixels on each side (default 256)")
+    world.add_argument("--silent", action="store_true", help="no sound")
+    knobs = world.add_argument_group("how hard it is")
+    knobs.add_argument("--shot", type=float, default=8.0, metavar="SECONDS", help="length of a shot (default 8)")
+    knobs.add_argument("--things", type=int, nargs=2, default=(2, 4), metavar=("FEWEST", "MOST"), help="per shot")
+    knobs.add_argument("--events", type=int, nargs=2, default=(3, 6), metavar=("FEWEST", "MOST"), help="per shot")
+    knobs.add_argument("--speed", type=float, default=1.0, help="factor on the speed of moves (default 1)")
+    knobs.add_argument("--redundancy", type=float, default=0.3, help="share of the time in which nothing happens")
+    knobs.add_argument("--clutter", type=int, default=0, help="grey things in the background of each shot")
+    knobs.add_argument("--noise", type=float, default=0.0, help="deviation of the noise on each pixel, of 0 to 1")
+    knobs.add_argument("--needle", type=float, metavar="SECOND", help="when a star flashes, once in the film")
+    world.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def _compare(commands: Any) -> None:

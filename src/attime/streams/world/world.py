@@ -101,11 +101,8 @@ class World(Stream):
         things = _things(random, self)
         events = _events(random, things, self, start)
         if self.needle_s is not None and start <= self.needle_s < start + self.shot_s:
-            colour = str(random.choice([name for name in COLOURS if name not in {thing.colour for thing in things}]))
-            place = tuple(random.uniform(0.15, 0.85, 2).tolist())
-            stop = min(self.needle_s + FLASH_S, start + self.shot_s)
-            events = [*events, Event(kind="flash", who=len(things), start_s=self.needle_s, stop_s=stop)]
-            things = [*things, Thing(colour=colour, shape="star", place=place, radius=0.12)]
+            flash, star = _needle(np.random.default_rng([self.seed, number, 1]), things, self.needle_s)
+            events, things = [*events, flash], [*things, star]
         clutter = [
             Thing(colour="white", shape=str(random.choice(SHAPES)), place=tuple(random.random(2).tolist()), radius=0.07)
             for _ in range(self.clutter)
@@ -232,6 +229,14 @@ def _event(
             return None
         way = str(random.choice(ways))
     return Event(kind=kind, who=who, start_s=start, stop_s=stop, way=way, speed=speed)
+
+
+def _needle(random: np.random.Generator, things: Sequence[Thing], when_s: float) -> tuple[Event, Thing]:
+    """A star in a colour that nobody else has; the rest of the shot is as it would be without it."""
+    colour = str(random.choice([name for name in COLOURS if name not in {thing.colour for thing in things}]))
+    x, y = random.uniform(0.15, 0.85, 2).tolist()
+    flash = Event(kind="flash", who=len(things), start_s=when_s, stop_s=when_s + FLASH_S)
+    return flash, Thing(colour=colour, shape="star", place=(x, y), radius=0.12)
 
 
 def _possible(kind: str, past: set[str]) -> bool:
