@@ -1,4 +1,7 @@
-"""Laws of the tasks room: truth scores best, chance is chance, nothing is dropped, and time matters where it is said to."""
+"""Laws of the tasks room: truth scores best, chance is chance, nothing is dropped, and time matters where it is said to.
+
+Those of quizzes stand in `attime.laws.quizzes`.
+"""
 
 import json
 import pickle
@@ -8,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attime.laws.contract import Law
+from attime.laws.quizzes import QUIZ_LAWS
 from attime.tasks.contract import Batch, Predictor, Task, Tokens, Values
 
 __all__ = ["LAWS"]
@@ -164,6 +168,7 @@ LAWS = (
     Law(shuffled_time_hurts, needs=("batches", "needs_time")),
     Law(loss_teaches, needs=("batches",)),
     Law(the_object_is_the_protocol, needs=("batches",)),
+    *QUIZ_LAWS,
 )
 
 

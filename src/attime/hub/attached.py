@@ -1,0 +1,125 @@
+"""`attach(model, policy)`: any transformers language model reads its past through a memory policy, until detached."""
+
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from attime.errors import AttimeError
+from attime.hub.cache import MemoryCache, MemoryLayer
+from attime.hub.rotary import rotation
+from attime.memory.contract import Chain, Policy, chain
+from attime.memory.reader import Scoring
+
+__all__ = ["Attached", "attach"]
+
+
+def attach(model: PreTrainedModel, policy: Policy | None = None) -> "Attached":
+    """Put a memory policy under a model of transformers: `with attach(model, SinkWindow()): model.generate(...)`.
+
+    Works for decoder-only language models and the text towers of vision-language models. `cache()` makes a cache for a
+    conversation of several turns; without one every forward and generate starts afresh. `detach()`, or leaving the
+    `with`, restores the model.
+    """
+    return Attached(model, policy if isinstance(policy, Chain) else chain(*([] if policy is None else [policy])))
+
+
+class Attached:
+    """A model with a memory policy under it; see `attach`."""
+
+    def __init__(self, model: PreTrainedModel, policy: Chain) -> None:
+        self.model, self.policy = model, policy
+        self.text = _text_part(model)
+        config = self.text.config
+        self.heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        self.kinds: list[str | None] = list(getattr(config, "layer_types", None) or [None] * config.num_hidden_layers)
+        rotate = [rotation(self.text, kind) for kind in self.kinds]
+        if policy.evidence().rotary and any(each is None for each in rotate):
+            raise AttimeError(
+                f"{policy} moves keys along rotary positions, and {type(model).__name__} has none: leave out Contiguous."
+            )
+        self.rotate = rotate
+        self._before, self._name = str(config._attn_implementation), f"attime_{id(self)}"
+        ALL_ATTENTION_FUNCTIONS[self._name] = _attention
+        AttentionMaskInterface.register(self._name, _mask)  # transformers asks the class's own table for masks
+        self.text.set_attn_implementation(self._name)
+        self._hook = model.register_forward_pre_hook(self._supply, with_kwargs=True)
+
+    def cache(self) -> MemoryCache:
+        """An empty cache under this policy."""
+        layers = len(self.kinds)
+        return MemoryCache(
+            [
+                MemoryLayer(self.policy, heads=self.heads, layer=layer, layers=layers, rotate=self.rotate[layer])
+                for layer in range(layers)
+            ]
+        )
+
+    def detach(self) -> None:
+        """Give the model its own attention back; a second call does nothing."""
+        if self._hook is None:
+            return
+        self._hook.remove()
+        self._hook = None
+        self.text.set_attn_implementation(self._before)
+        del ALL_ATTENTION_FUNCTIONS[self._name], AttentionMaskInterface._global_mapping[self._name]
+
+    def __enter__(self) -> "Attached":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.detach()
+
+    def _supply(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A forward without a cache, or with the empty one that generate() makes, gets one of ours."""
+        given = kwargs.get("past_key_values")
+        if given is None or (not isinstance(given, MemoryCache) and given.get_seq_length() == 0):
+            kwargs = {**kwargs, "past_key_values": self.cache()}
+        elif not isinstance(given, MemoryCache):
+            raise AttimeError(
+                f"a model with a memory attached needs a cache made by its cache(); got a {type(given).__name__} with "
+                f"{given.get_seq_length()} tokens: start the conversation again, or detach first."
+            )
+        return args, kwargs
+
+
+def _text_part(model: PreTrainedModel) -> PreTrainedModel:
+    """The decoder whose layers hold the past: the model's own, or the text tower of a vision-language model."""
+    text = model.get_decoder() if isinstance(model, PreTrainedModel) else None
+    if not isinstance(text, PreTrainedModel) or not hasattr(text.config, "num_hidden_layers"):
+        raise AttimeError(
+            f"attach needs a language model of transformers with a decoder (Llama, Qwen, Mistral, Gemma, GPT-NeoX, Qwen2.5-VL, "
+            f"LLaVA-OneVision, ...); got a {type(model).__name__}."
+        )
+    return text
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The attention function of transformers: the layer's past takes the chunk in and answers it."""
+    layer = getattr(key, "attime_layer", None)
+    assert isinstance(layer, MemoryLayer), "every forward is given a cache of ours"
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scoring = Scoring(scale=scale, window=sliding_window, softcap=softcap)
+    return layer.attend(query, key, value, attention_mask, scoring).transpose(1, 2), None
+
+
+def _mask(*, attention_mask: Tensor | None = None, **_: Any) -> Tensor | None:
+    """The mask function of transformers: hands on the padding mask (batch, columns); the rest follows from the past."""
+    return attention_mask

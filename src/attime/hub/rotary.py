@@ -1,0 +1,32 @@
+"""The rotary embedding of a model, as a function that turns keys onwards by any number of positions."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from attime.memory.past import Rotate
+
+__all__ = ["rotation"]
+
+
+def rotation(text: nn.Module, kind: str | None = None) -> Rotate | None:
+    """How the text part of a model rotates its keys; None if it does not. `kind` is the layer's type, where models have several.
+
+    One angle per frequency: also right for multimodal rotary positions when all of their axes move alike.
+    """
+    rotary = next((part for name, part in text.named_modules() if name.rsplit(".", 1)[-1] == "rotary_emb"), None)
+    for name in (f"{kind}_inv_freq", "inv_freq"):
+        frequencies = getattr(rotary, name, None)
+        if isinstance(frequencies, Tensor):
+            return partial(_turn, frequencies)
+    return None
+
+
+def _turn(frequencies: Tensor, keys: Tensor, shift: Tensor) -> Tensor:
+    """Keys (lanes, entries, head_dim) turned by shift (lanes, entries) positions; dimensions without rotation stay."""
+    angle = shift.double()[..., None] * frequencies.double()
+    cos, sin = angle.cos().to(keys.dtype), angle.sin().to(keys.dtype)
+    half = len(frequencies)
+    one, two, rest = keys.split([half, half, keys.shape[-1] - 2 * half], dim=-1)
+    return torch.cat([one * cos - two * sin, two * cos + one * sin, rest], dim=-1)

@@ -1,0 +1,175 @@
+"""Laws of the memory room: within budget, in order, the same however time is cut, and what is dropped is really freed."""
+
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from attime.errors import AttimeError
+from attime.laws.contract import Law
+from attime.memory.contract import Chain, Policy, chain
+from attime.memory.past import Past
+from attime.memory.reader import read
+
+__all__ = ["LAWS"]
+
+ROWS, HEADS, GROUPS, TIME, DIM = 2, 2, 2, 61, 8
+ACTS = ("acts",)
+
+
+def any_chunking_agrees(policy: Policy) -> None:
+    """All at once, in chunks of any length and token by token: the same outputs and the same entries."""
+    whole, past = _run(policy, [TIME])
+    for cuts in ([1] * TIME, [37, 24], [7] * 8 + [5], [2, 58, 1]):
+        parts, other = _run(policy, cuts)
+        assert (parts - whole).abs().max() < 1e-9, f"cut into {cuts}, outputs differ by {(parts - whole).abs().max()}"
+        for bank, same in zip(past.banks, other.banks, strict=True):
+            assert torch.equal(bank.when.now, same.when.now), f"cut into {cuts}, other tokens are kept"
+
+
+def the_past_ignores_the_future(policy: Policy) -> None:
+    """Changing a token leaves every earlier output as it was."""
+    q, k, v = _stream()
+    first = torch.cat(list(_outputs(policy, _past(policy), q, k, v, [TIME])), dim=2)
+    for each in (q, k, v):
+        each[:, :, 40:] += 1
+    second = torch.cat(list(_outputs(policy, _past(policy), q, k, v, [TIME])), dim=2)
+    torch.testing.assert_close(second[:, :, :40], first[:, :, :40], rtol=0, atol=0)
+
+
+def it_stays_within_its_budget(policy: Policy) -> None:
+    """After every token no lane holds more than `budget` entries."""
+    budget = policy.budget  # type: ignore[attr-defined]
+    past = _past(policy)
+    for _ in _outputs(policy, past, *_stream(), [1] * TIME):
+        assert int(past.kept().max()) <= budget, f"{int(past.kept().max())} entries of a budget of {budget}"
+
+
+def a_short_past_is_untouched(policy: Policy) -> None:
+    """As long as everything fits, it is attention over everything."""
+    time = max(1, policy.budget - max(1, policy.every))  # type: ignore[attr-defined]
+    q, k, v = (each[:, :, :time] for each in _stream())
+    [ours] = _outputs(policy, _past(policy), q, k, v, [q.shape[2]])
+    [plain] = _outputs(chain(), _past(chain()), q, k, v, [q.shape[2]])
+    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-9)
+
+
+def entries_stay_in_order(policy: Policy) -> None:
+    """The numbers of the tokens that are kept rise in every lane, and none is from the future."""
+    _, past = _run(policy, [TIME])
+    for bank in past.banks:
+        when = bank.when.now
+        assert (when.diff(dim=1) > 0).all(), "entries are out of order, or twice there"
+        assert not len(when) or (when.min() >= 0 and when.max() < past.seen)
+
+
+def acting_twice_is_acting_once(policy: Policy) -> None:
+    """Where nothing has come since, there is nothing left to do."""
+    ticks = TIME - TIME % max(1, policy.every)
+    _, past = _run(policy, [ticks])
+    once = [bank.when.now.clone() for bank in past.banks]
+    _as_chain(policy).act(past)
+    assert all(torch.equal(bank.when.now, before) for bank, before in zip(past.banks, once, strict=True))
+
+
+def what_is_dropped_is_freed(policy: Policy) -> None:
+    """Bytes held are those of the entries kept, spare room for the next tick aside."""
+    _, past = _run(policy, [TIME])
+    _, whole = _run(chain(), [TIME])
+    share = float(past.kept().double().mean() + policy.every) / TIME
+    extra = _knowledge(past)
+    held, most = past.nbytes - extra, share * whole.nbytes
+    assert held <= 1.02 * most, f"{held} bytes are held where {most:.0f} are kept"
+
+
+def rows_do_not_see_each_other(policy: Policy) -> None:
+    """Each row of a batch gets what it gets alone, also after rows have changed places."""
+    q, k, v = _stream()
+    past = _past(policy)
+    together = torch.cat(list(_outputs(policy, past, q, k, v, [TIME])), dim=2)
+    for row in range(ROWS):
+        part = slice(row, row + 1)
+        alone = torch.cat(list(_outputs(policy, _past(policy), q[part], k[part], v[part], [TIME])), dim=2)
+        torch.testing.assert_close(together[part], alone, rtol=0, atol=1e-9)
+    swapped = past.rows(torch.tensor([1, 0, 1]))
+    order = [1, 0, 1]
+    after = torch.cat(list(_outputs(policy, past, q, k, v, [11], stop=11)), dim=2)
+    moved = torch.cat(list(_outputs(policy, swapped, q[order], k[order], v[order], [11], stop=11)), dim=2)
+    torch.testing.assert_close(moved, after[order], rtol=0, atol=1e-9)
+
+
+def missing_evidence_is_an_error(policy: Policy) -> None:
+    """A policy that needs maps, queries or rotary positions says so where there are none, in one sentence."""
+    needs = policy.evidence()
+    if not (needs.maps or needs.queries or needs.rotary):
+        return
+    past = Past(heads=HEADS)
+    _, k, v = _stream()
+    past.append(k.flatten(0, 1), v.flatten(0, 1))
+    past.seen = TIME - TIME % max(1, policy.every)
+    said = ""
+    try:
+        policy.act(past)
+    except AttimeError as error:
+        said = str(error)
+    assert said, "it acts without the evidence that it says it needs"
+    assert "\n" not in said, "the error is more than a sentence"
+
+
+LAWS = (
+    Law(any_chunking_agrees, needs=ACTS),
+    Law(the_past_ignores_the_future, needs=ACTS),
+    Law(it_stays_within_its_budget, needs=("acts", "bounded")),
+    Law(a_short_past_is_untouched, needs=("acts", "bounded")),
+    Law(entries_stay_in_order, needs=ACTS),
+    Law(acting_twice_is_acting_once, needs=ACTS),
+    Law(what_is_dropped_is_freed, needs=("acts", "drops")),
+    Law(rows_do_not_see_each_other, needs=ACTS),
+    Law(missing_evidence_is_an_error, needs=ACTS),
+)
+
+
+def _stream() -> tuple[Tensor, Tensor, Tensor]:
+    random = torch.Generator().manual_seed(0)
+    sizes = ((ROWS, HEADS * GROUPS, TIME, DIM), (ROWS, HEADS, TIME, DIM), (ROWS, HEADS, TIME, DIM))
+    q, k, v = (torch.randn(size, generator=random, dtype=torch.float64) for size in sizes)
+    return q, k, v
+
+
+def _as_chain(policy: Policy) -> Chain:
+    return policy if isinstance(policy, Chain) else chain(policy)
+
+
+def _past(policy: Policy) -> Past:
+    return Past(heads=HEADS, layers=2, rotate=_rotate)
+
+
+def _rotate(keys: Tensor, shift: Tensor) -> Tensor:
+    half = keys.shape[-1] // 2
+    angle = shift.double()[..., None] * 0.1 ** torch.arange(half, dtype=torch.float64)
+    cos, sin = angle.cos(), angle.sin()
+    one, two = keys.split(half, dim=-1)
+    return torch.cat([one * cos - two * sin, two * cos + one * sin], dim=-1)
+
+
+def _outputs(
+    policy: Policy, past: Past, q: Tensor, k: Tensor, v: Tensor, cuts: Sequence[int], *, stop: int = TIME
+) -> Iterator[Tensor]:
+    whole = copy.deepcopy(_as_chain(policy))
+    for q_, k_, v_ in zip(*(each[:, :, :stop].split(list(cuts), dim=2) for each in (q, k, v)), strict=True):
+        yield read(past, whole, q_, k_, v_)
+
+
+def _run(policy: Policy, cuts: Sequence[int]) -> tuple[Tensor, Past]:
+    past, stop = _past(policy), sum(cuts)
+    q, k, v = (each[:, :, :stop] for each in _stream())
+    return torch.cat(list(_outputs(policy, past, q, k, v, cuts, stop=stop)), dim=2), past
+
+
+def _knowledge(past: Past) -> int:
+    """Bytes of what is known of entries beyond their keys, values and times."""
+    extra = 0 if past.queries is None else past.queries.nbytes
+    for bank in past.banks:
+        extra += sum(each.nbytes for each in (bank.log_mass, bank.received, bank.shift) if each is not None)
+    return extra

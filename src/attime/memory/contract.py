@@ -1,0 +1,96 @@
+"""What a memory policy is: at fixed ticks of a stream it changes the past of a layer, with the evidence that it declares."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from attime.errors import AttimeError
+from attime.memory.past import Past
+from attime.part import Part
+
+__all__ = ["Chain", "Policy", "Traits", "chain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What a policy claims or needs; each claim is checked by a law."""
+
+    acts: bool = True
+    """Is a policy; a score or a budget is only a part of one."""
+    bounded: bool = False
+    """No lane ever holds more than `budget` entries."""
+    drops: bool = False
+    """Entries are lost: what is left is a part of what came."""
+    maps: bool = False
+    """Needs the attention that entries receive (`Bank.received`)."""
+    queries: int = 0
+    """Needs this many of the last queries (`Past.queries`)."""
+    rotary: bool = False
+    """Needs a model with rotary positions, since it moves keys."""
+
+
+class Policy(Part):
+    """A frozen, keyword-only dataclass. It acts when the number of tokens seen is a multiple of `every`.
+
+    Between its ticks every token sees all that was there after the last one, and all that has come since, up to
+    itself. So the numbers do not depend on how the stream is cut into chunks.
+    """
+
+    traits: ClassVar[Traits] = Traits()
+    every: int
+    follows: ClassVar[bool] = False
+    """Acts whenever another policy of its chain acts, and never on its own account."""
+
+    @abstractmethod
+    def act(self, past: Past) -> None:
+        """Change the past by its verbs: drop entries, move them to another store, re-place them."""
+
+    def evidence(self) -> Traits:
+        """What this object needs; its class's traits unless its parts decide."""
+        return self.traits
+
+
+@final
+@dataclass(frozen=True)
+class Chain(Policy):
+    """Policies that act one after the other, each on what the ones before it have left."""
+
+    policies: tuple[Policy, ...] = ()
+    every: int = 1
+
+    def act(self, past: Past) -> None:
+        due = [policy for policy in self.policies if not policy.follows and past.seen % policy.every == 0]
+        for policy in self.policies:
+            if policy in due or (due and policy.follows):
+                policy.act(past)
+
+    def until_tick(self, seen: int) -> int | None:
+        """Tokens to come before the next tick of any policy; None if there is none."""
+        ticks = [policy.every - seen % policy.every for policy in self.policies if not policy.follows]
+        return min(ticks, default=None)
+
+    def evidence(self) -> Traits:
+        every = [policy.evidence() for policy in self.policies]
+        return Traits(
+            bounded=any(each.bounded for each in every),
+            drops=any(each.drops for each in every),
+            maps=any(each.maps for each in every),
+            queries=max((each.queries for each in every), default=0),
+            rotary=any(each.rotary for each in every),
+        )
+
+    @classmethod
+    def examples(cls) -> Sequence["Chain"]:
+        from attime.memory.evict import SinkWindow
+
+        return [cls(), cls((SinkWindow(sinks=2, window=14, every=4),))]
+
+
+def chain(*policies: Policy) -> Chain:
+    """Policies that act one after the other: `chain(SinkWindow(), Int4())`. Without any, everything is kept."""
+    for policy in policies:
+        if not isinstance(policy, Policy):
+            raise AttimeError(f"chain needs policies such as SinkWindow(sinks=4, window=1020); got {policy!r}.")
+    flat = [each for policy in policies for each in (policy.policies if isinstance(policy, Chain) else (policy,))]
+    return Chain(tuple(flat))

@@ -1,0 +1,43 @@
+"""Positions inside the memory: what is kept is read as if nothing had lain between, so distances stay those of training.
+
+    the entry in slot i of m, T tokens seen, is read at position T - m + i instead of its own
+
+Source:  StreamingLLM, arXiv 2309.17453, sec. 3.2.
+Cost:    the entries before the first gap-free stretch are rotated when they are read.
+Differs: rotated from the key as it came and not from the last rotation, so that nothing drifts on an endless stream.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+
+from attime.errors import AttimeError
+from attime.memory.contract import Policy, Traits
+from attime.memory.past import Past
+
+__all__ = ["Contiguous"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Contiguous(Policy):
+    """Closes the gaps that the policies before it have left (see the module docstring)."""
+
+    traits: ClassVar[Traits] = Traits(rotary=True)
+    follows: ClassVar[bool] = True
+    every: int = 1
+
+    def act(self, past: Past) -> None:
+        if past.rotate is None:
+            raise AttimeError("Contiguous moves keys along rotary positions, and this model has none: leave it out.")
+        for bank in past.banks:
+            slots = torch.arange(past.seen - bank.length, past.seen, device=bank.lanes.device)
+            shift = slots - bank.when.now
+            moved = int((shift > 0).any(0).sum())
+            bank.shift = shift[:, :moved].to(torch.float64) if moved else None
+
+    @classmethod
+    def examples(cls) -> Sequence["Contiguous"]:
+        return [cls()]

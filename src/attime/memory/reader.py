@@ -1,0 +1,133 @@
+"""One layer's attention over its past: the chunk is cut at the ticks of the policies, so any chunking gives the same numbers."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from attime.memory.buffer import Buffer
+from attime.memory.contract import Chain, Traits
+from attime.memory.past import Bank, Past
+
+__all__ = ["Scoring", "read"]
+
+Heads = Float[Tensor, "batch heads time head_dim"]
+Grouped = Float[Tensor, "lanes groups time head_dim"]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a model of this class turns q . k into a logit."""
+
+    scale: float
+    """Factor on q . k, as a rule 1 / sqrt(head_dim)."""
+    window: int | None = None
+    """The model itself lets a token see only so many, itself among them."""
+    softcap: float | None = None
+    """Logits are squeezed by softcap * tanh(logit / softcap)."""
+
+
+def read(past: Past, policy: Chain, q: Heads, k: Heads, v: Heads, *, scoring: Scoring | None = None) -> Heads:
+    """Outputs (batch heads time value_dim) of this chunk's queries; `past` takes the chunk in, the policy acts at its ticks.
+
+    q has the query heads, k and v the key-value heads, all rotated by the model.
+    """
+    rows, heads, time, dim = q.shape
+    groups = heads // past.heads
+    scoring = scoring or Scoring(scale=1 / math.sqrt(dim))
+    lanes = q.unflatten(1, (past.heads, groups)).flatten(0, 1)
+    keys, values = k.flatten(0, 1), v.flatten(0, 1)
+    needs, made, start = policy.evidence(), [], 0
+    while start < time:
+        tick = policy.until_tick(past.seen)
+        stop = time if tick is None else min(time, start + tick)
+        made.append(_segment(past, needs, lanes[:, :, start:stop], keys[:, start:stop], values[:, start:stop], scoring))
+        if tick is not None and stop - start == tick:
+            policy.act(past)
+        start = stop
+    whole = made[0] if len(made) == 1 else torch.cat(made, dim=2)
+    return whole.unflatten(0, (rows, past.heads)).flatten(1, 2)
+
+
+def _segment(past: Past, needs: Traits, q: Grouped, k: Tensor, v: Tensor, scoring: Scoring) -> Grouped:
+    """Attention between two ticks: the past, and the new tokens up to each one's own."""
+    past.append(k, v)
+    if needs.maps:
+        for bank in past.banks:
+            if bank.received is None:
+                bank.received = Buffer(torch.zeros(bank.when.now.shape, device=q.device))
+    if needs.queries:
+        _remember(past, q, needs.queries)
+    if len(past.banks) == 1:
+        return _attend(past, past.banks[0], q, scoring, observed=needs.maps)
+    out = q.new_empty(*q.shape[:3], v.shape[-1])
+    for bank in past.banks:
+        out[bank.lanes] = _attend(past, bank, q[bank.lanes], scoring, observed=needs.maps)
+    return out
+
+
+def _remember(past: Past, q: Grouped, most: int) -> None:
+    recent = q.transpose(1, 2) if past.queries is None else torch.cat([past.queries.now, q.transpose(1, 2)], dim=1)
+    past.queries = Buffer(recent[:, -most:])
+
+
+def _attend(past: Past, bank: Bank, q: Grouped, scoring: Scoring, *, observed: bool) -> Grouped:
+    plain = len(bank.stores) == 1 and bank.log_mass is None and bank.shift is None and not observed
+    return _fused(bank, q, scoring) if plain and scoring.softcap is None else _explicit(past, bank, q, scoring)
+
+
+def _seen(bank: Bank, new: int, window: int | None) -> Bool[Tensor, "#lanes new entries"] | None:
+    """Which entries each of the last `new` tokens may see; None if all see all."""
+    when = bank.when.now
+    if window is None or bank.length <= window:
+        if new == 1:
+            return None
+        return torch.ones(1, new, bank.length, dtype=torch.bool, device=when.device).tril(bank.length - new)
+    age = when[:, -new:, None] - when[:, None]
+    return (age >= 0) & (age < window)
+
+
+def _fused(bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
+    """Attention of one exact store, in one call; a single token's query heads are one sequence of queries."""
+    keys, values, (groups, new), scale = bank.keys()[:, None], bank.values()[:, None], q.shape[1:3], scoring.scale
+    seen = _seen(bank, new, scoring.window)
+    if new == 1:
+        mask = None if seen is None else seen[:, None]
+        return F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, attn_mask=mask, scale=scale).transpose(
+            1, 2
+        )
+    keys, values = keys.expand(-1, groups, -1, -1), values.expand(-1, groups, -1, -1)
+    if bank.length == new and (scoring.window is None or new <= scoring.window):
+        return F.scaled_dot_product_attention(q, keys, values, is_causal=True, scale=scale)
+    assert seen is not None
+    return F.scaled_dot_product_attention(q, keys, values, attn_mask=seen[:, None], scale=scale)
+
+
+def _explicit(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
+    """Attention with its map: over several stores, with masses and moved keys; entries note what they receive."""
+    groups, new = q.shape[1:3]
+    flat = q.flatten(1, 2)
+    logits = torch.cat([store.logits(flat) for store in bank.stores], dim=2)
+    if bank.shift is not None:
+        assert past.rotate is not None
+        moved = bank.shift.shape[1]
+        logits[:, :, :moved] = flat @ past.rotate(bank.keys()[:, :moved], bank.shift).transpose(1, 2)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * scoring.scale
+    if scoring.softcap is not None:
+        logits = scoring.softcap * (logits / scoring.softcap).tanh()
+    if bank.log_mass is not None:
+        logits = logits + bank.log_mass.now[:, None]
+    logits = logits.unflatten(1, (groups, new))
+    seen = _seen(bank, new, scoring.window)
+    if seen is not None:
+        logits = logits.masked_fill(~seen[:, None], -torch.inf)
+    weights = logits.softmax(-1)
+    if bank.received is not None:
+        bank.received.now.add_(weights.sum((1, 2)).to(bank.received.now.dtype))
+    parts = weights.to(q.dtype).flatten(1, 2).split([store.length for store in bank.stores], dim=2)
+    out = sum(store.mixed(part) for store, part in zip(bank.stores, parts, strict=True))
+    assert isinstance(out, Tensor)
+    return out.unflatten(1, (groups, new))

@@ -1,0 +1,89 @@
+"""Where keys and values of a past are kept: exactly, or in whatever format another store has.
+
+A lane is one key-value head of one row of the batch. All lanes of a store have equally many entries, in order of time.
+"""
+
+from abc import ABC, abstractmethod
+from typing import final
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attime.memory.buffer import Buffer
+
+__all__ = ["Exact", "Store"]
+
+Entries = Float[Tensor, "lanes entries head_dim"]
+Queries = Float[Tensor, "lanes queries head_dim"]
+Weights = Float[Tensor, "lanes queries entries"]
+
+
+class Store(ABC):
+    """Keys and values of some lanes, in whatever format. Keys are rotated as the model rotated them."""
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Entries per lane."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes really held, spare room included."""
+
+    @abstractmethod
+    def keys(self) -> Entries:
+        """All keys, in the model's dtype."""
+
+    @abstractmethod
+    def values(self) -> Entries:
+        """All values, in the model's dtype."""
+
+    @abstractmethod
+    def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> "Store":
+        """A store of these entries, in this order, with room for `room` more."""
+
+    @abstractmethod
+    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Store":
+        """A store of these lanes."""
+
+    def logits(self, q: Queries) -> Weights:
+        """q . k for every entry."""
+        return q @ self.keys().transpose(1, 2)
+
+    def mixed(self, weights: Weights) -> Queries:
+        """The weighted sum of the values."""
+        return weights @ self.values()
+
+
+@final
+class Exact(Store):
+    """Keys and values as they came."""
+
+    def __init__(self, keys: Buffer, values: Buffer) -> None:
+        self._keys, self._values = keys, values
+
+    @property
+    def length(self) -> int:
+        return self._keys.length
+
+    @property
+    def nbytes(self) -> int:
+        return self._keys.nbytes + self._values.nbytes
+
+    def keys(self) -> Entries:
+        return self._keys.now
+
+    def values(self) -> Entries:
+        return self._values.now
+
+    def append(self, keys: Entries, values: Entries) -> None:
+        """More entries behind the last."""
+        self._keys.append(keys)
+        self._values.append(values)
+
+    def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> "Exact":
+        return Exact(self._keys.select(kept, room=room), self._values.select(kept, room=room))
+
+    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Exact":
+        return Exact(self._keys.lanes(chosen), self._values.lanes(chosen))
