@@ -1,5 +1,6 @@
 """`attach(model, policy)`: any transformers language model reads its past through a memory policy, until detached."""
 
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attime.errors import AttimeError
 from attime.hub.cache import MemoryCache, MemoryLayer
-from attime.hub.rotary import rotation
+from attime.hub.rotary import Clock, rotation
 from attime.memory.contract import Chain, Policy, chain
 from attime.memory.reader import Scoring
 
@@ -41,7 +42,7 @@ class Attached:
             raise AttimeError(
                 f"{policy} moves keys along rotary positions, and {type(model).__name__} has none: leave out Contiguous."
             )
-        self.rotate = rotate
+        self.rotate, self.clock = rotate, Clock(self.text)
         self._before, self._name = str(config._attn_implementation), f"attime_{id(self)}"
         ALL_ATTENTION_FUNCTIONS[self._name] = _attention
         AttentionMaskInterface.register(self._name, _mask)  # transformers asks the class's own table for masks
@@ -51,18 +52,30 @@ class Attached:
     def cache(self) -> MemoryCache:
         """An empty cache under this policy."""
         layers = len(self.kinds)
-        return MemoryCache(
-            [
-                MemoryLayer(self.policy, heads=self.heads, layer=layer, layers=layers, rotate=self.rotate[layer])
-                for layer in range(layers)
-            ]
-        )
+        made = [
+            MemoryLayer(
+                self.policy, heads=self.heads, layer=layer, layers=layers, rotate=self.rotate[layer], clock=self.clock
+            )
+            for layer in range(layers)
+        ]
+        return MemoryCache(made, model=self.fingerprint)
+
+    def load(self, path: str | Path) -> MemoryCache:
+        """A cache that `save` wrote, for this model and this policy; AttimeError for a damaged or foreign file."""
+        return self.cache().restore(path)
+
+    @property
+    def fingerprint(self) -> str:
+        """Class, sizes and a checksum of the first weights: a saved memory is of no use to another model."""
+        first = next(self.model.parameters()).detach().flatten()[:4096].double()
+        return f"{type(self.model).__name__}-{self.model.num_parameters()}-{float(first.sum()):.6g}"
 
     def detach(self) -> None:
         """Give the model its own attention back; a second call does nothing."""
         if self._hook is None:
             return
         self._hook.remove()
+        self.clock.stop()
         self._hook = None
         self.text.set_attn_implementation(self._before)
         del ALL_ATTENTION_FUNCTIONS[self._name], AttentionMaskInterface._global_mapping[self._name]

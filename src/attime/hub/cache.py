@@ -1,6 +1,9 @@
 """A transformers cache whose layers hold a past under a policy; what it returns carries the layer to the attention function."""
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,9 +11,12 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from attime.errors import AttimeError
+from attime.hub.rotary import Clock
 from attime.memory.contract import Chain
+from attime.memory.ledger import Ledger, ledger
 from attime.memory.past import Past, Rotate
 from attime.memory.reader import Scoring, read
+from attime.memory.saved import load_pasts, save_pasts
 
 __all__ = ["MemoryCache", "MemoryLayer"]
 
@@ -20,9 +26,11 @@ class MemoryLayer(CacheLayerMixin):
 
     is_sliding, is_croppable, is_compileable = False, False, False
 
-    def __init__(self, policy: Chain, *, heads: int, layer: int, layers: int, rotate: Rotate | None) -> None:
+    def __init__(
+        self, policy: Chain, *, heads: int, layer: int, layers: int, rotate: Rotate | None, clock: Clock
+    ) -> None:
         super().__init__()
-        self.policy, self.rotate = policy, rotate
+        self.policy, self.rotate, self.clock = policy, rotate, clock
         self.heads, self.layer, self.layers = heads, layer, layers
         self.columns = 0
         self.pasts: list[tuple[Tensor, Past]] = []
@@ -40,7 +48,8 @@ class MemoryLayer(CacheLayerMixin):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scoring: Scoring) -> Tensor:
         """Outputs (batch heads time value_dim); `mask` (batch, columns so far) is 0 at padding, where outputs are 0."""
-        time = q.shape[2]
+        time, place = q.shape[2], self.clock.place
+        place = None if place is None else place.expand(len(q), -1, -1)
         valid = None if mask is None else mask[:, -time:].bool()
         self.columns += time
         if not self.pasts:
@@ -48,20 +57,22 @@ class MemoryLayer(CacheLayerMixin):
             self.pasts = [(rows, Past(heads=self.heads, layer=self.layer, layers=self.layers, rotate=self.rotate))]
         if valid is None or bool(valid.all()):
             if len(self.pasts) == 1:
-                return read(self.pasts[0][1], self.policy, q, k, v, scoring=scoring)
+                return read(self.pasts[0][1], self.policy, q, k, v, scoring=scoring, place=place)
             out = q.new_empty(*q.shape[:3], v.shape[-1])
             for rows, past in self.pasts:
-                out[rows] = read(past, self.policy, q[rows], k[rows], v[rows], scoring=scoring)
+                own_place = None if place is None else place[rows]
+                out[rows] = read(past, self.policy, q[rows], k[rows], v[rows], scoring=scoring, place=own_place)
             return out
         self._part_ways(valid)
         out = q.new_zeros(*q.shape[:3], v.shape[-1])
         for rows, past in self.pasts:
             columns = valid[rows[0]].nonzero()[:, 0]
             if len(columns):
-                place = (rows[:, None], slice(None), columns[None])
-                own = (each.transpose(1, 2)[rows[:, None], columns[None]].transpose(1, 2) for each in (q, k, v))
-                made = read(past, self.policy, *own, scoring=scoring)
-                out[place[0], :, place[2]] = made.transpose(1, 2)
+                row = rows[:, None]
+                own = (each.transpose(1, 2)[row, columns].transpose(1, 2) for each in (q, k, v))
+                own_place = None if place is None else place[row, columns]
+                made = read(past, self.policy, *own, scoring=scoring, place=own_place)
+                out[row, :, columns] = made.transpose(1, 2)
         return out
 
     def _part_ways(self, valid: Tensor) -> None:
@@ -73,6 +84,14 @@ class MemoryLayer(CacheLayerMixin):
                 here = (valid[rows] == pattern).all(1).nonzero()[:, 0]
                 parted.append((rows[here], past if len(patterns) == 1 else past.rows(here)))
         self.pasts = parted
+
+    def copy(self) -> "MemoryLayer":
+        """A layer that goes on from here by itself."""
+        made = copy.copy(self)
+        made.pasts = [(rows, copy.deepcopy(replace(past, rotate=None))) for rows, past in self.pasts]
+        for _, past in made.pasts:
+            past.rotate = self.rotate
+        return made
 
     def get_seq_length(self) -> int:
         """Columns that have come, kept or not: what generate() counts by."""
@@ -116,10 +135,36 @@ class MemoryLayer(CacheLayerMixin):
 class MemoryCache(Cache):
     """What `attach(...).cache()` makes: pass it as `past_key_values`, turn after turn."""
 
-    def __init__(self, layers: Sequence[MemoryLayer]) -> None:
+    def __init__(self, layers: Sequence[MemoryLayer], *, model: str) -> None:
         super().__init__(layers=list(layers))
+        self.memory, self.model = tuple(layers), model
 
     @property
     def nbytes(self) -> int:
         """Bytes really held by all layers."""
-        return sum(past.nbytes for layer in self.layers for _, past in layer.pasts)  # type: ignore[attr-defined]
+        return sum(past.nbytes for layer in self.memory for _, past in layer.pasts)
+
+    def ledger(self) -> Ledger:
+        """Tokens seen and kept, and bytes, of every layer and head."""
+        return ledger([(rows.tolist(), past) for layer in self.memory for rows, past in layer.pasts])
+
+    def copy(self) -> "MemoryCache":
+        """A cache that goes on from here while this one stays: to ask a question and come back."""
+        return MemoryCache([layer.copy() for layer in self.memory], model=self.model)
+
+    def save(self, path: str | Path) -> None:
+        """Write all of it to one file, for `Attached.load`."""
+        pasts = [(rows, past) for layer in self.memory for rows, past in layer.pasts]
+        extra = {"columns": self.memory[0].columns, "rows": [rows.tolist() for rows, _ in pasts]}
+        save_pasts(path, [past for _, past in pasts], model=self.model, policy=repr(self.memory[0].policy), extra=extra)
+
+    def restore(self, path: str | Path) -> "MemoryCache":
+        """Take in what `save` wrote, in place of what is here."""
+        pasts, extra = load_pasts(path, model=self.model, policy=repr(self.memory[0].policy))
+        for layer in self.memory:
+            layer.columns = extra["columns"]
+            own = [(rows, past) for rows, past in zip(extra["rows"], pasts, strict=True) if past.layer == layer.layer]
+            layer.pasts = [(torch.tensor(rows), past) for rows, past in own]
+            for _, past in layer.pasts:
+                past.rotate = layer.rotate
+        return self

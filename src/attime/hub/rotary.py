@@ -1,13 +1,34 @@
 """The rotary embedding of a model, as a function that turns keys onwards by any number of positions."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from attime.memory.past import Rotate
 
-__all__ = ["rotation"]
+__all__ = ["Clock", "rotation"]
+
+
+class Clock:
+    """Keeps the rotary positions of the forward that is under way, for models whose positions have several axes."""
+
+    def __init__(self, text: nn.Module) -> None:
+        self.place: Tensor | None = None
+        """(batch, time, 2): least and greatest position over the axes."""
+        rotary = next((part for name, part in text.named_modules() if name.rsplit(".", 1)[-1] == "rotary_emb"), None)
+        several = rotary is not None and "mrope_section" in (getattr(text.config, "rope_parameters", None) or {})
+        self._hook = rotary.register_forward_pre_hook(self._see, with_kwargs=True) if rotary and several else None
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._hook is not None:
+            self._hook.remove()
+
+    def _see(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        positions = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
+        self.place = torch.stack([positions.amin(0), positions.amax(0)], dim=-1)
 
 
 def rotation(text: nn.Module, kind: str | None = None) -> Rotate | None:

@@ -33,6 +33,8 @@ class Bank:
     """(lanes, entries): the number of the token in its row, from 0."""
     log_mass: Buffer | None = None
     """(lanes, entries): log of how many tokens an entry stands for; it is added to its logit. None: one each."""
+    place: Buffer | None = None
+    """(lanes, entries, 2): least and greatest rotary position over the axes, where there are several; None: `when`."""
     received: Buffer | None = None
     """(lanes, entries): attention that an entry has had, summed over queries and query heads, where a policy asks for it."""
     shift: Float[Tensor, "lanes moved"] | None = None
@@ -46,7 +48,7 @@ class Bank:
     @property
     def nbytes(self) -> int:
         """Bytes really held, with all that is known of the entries."""
-        known = (self.when, self.log_mass, self.received, self.shift)
+        known = (self.when, self.log_mass, self.place, self.received, self.shift)
         return sum(store.nbytes for store in self.stores) + sum(each.nbytes for each in known if each is not None)
 
     @property
@@ -64,10 +66,12 @@ class Bank:
         """All values."""
         return self.stores[0].values() if len(self.stores) == 1 else torch.cat([s.values() for s in self.stores], dim=1)
 
-    def append(self, keys: Tensor, values: Tensor, when: Tensor) -> None:
+    def append(self, keys: Tensor, values: Tensor, when: Tensor, place: Tensor | None) -> None:
         """What has just come, behind everything else; it stands for itself and has had no attention."""
         self.exact.append(keys, values)
         self.when.append(when)
+        if self.place is not None and place is not None:
+            self.place.append(place)
         for known in (self.log_mass, self.received):
             if known is not None:
                 known.append(known.now.new_zeros(len(keys), keys.shape[1]))
@@ -93,7 +97,7 @@ class Bank:
         )
 
     def _known(self, change: Callable[[Buffer], Buffer]) -> dict[str, Any]:
-        named = {name: getattr(self, name) for name in ("when", "log_mass", "received")}
+        named = {name: getattr(self, name) for name in ("when", "log_mass", "place", "received")}
         return {name: None if each is None else change(each) for name, each in named.items()}
 
 
@@ -130,18 +134,25 @@ class Past:
             counts[bank.lanes.cpu()] = bank.length
         return counts
 
-    def append(self, keys: Float[Tensor, "lanes new head_dim"], values: Float[Tensor, "lanes new value_dim"]) -> None:
-        """What has just come, behind everything else."""
+    def append(
+        self,
+        keys: Float[Tensor, "lanes new head_dim"],
+        values: Float[Tensor, "lanes new value_dim"],
+        place: Int[Tensor, "lanes new 2"] | None = None,
+    ) -> None:
+        """What has just come, behind everything else; `place` only where rotary positions have several axes."""
         lanes, new = keys.shape[:2]
         if not self.banks:
             whole = torch.arange(lanes, device=keys.device)
             nothing = Buffer(torch.zeros(lanes, 0, dtype=torch.long, device=keys.device))
-            self.banks = [Bank(lanes=whole, stores=[Exact(Buffer(keys[:, :0]), Buffer(values[:, :0]))], when=nothing)]
+            stores: list[Store] = [Exact(Buffer(keys[:, :0]), Buffer(values[:, :0]))]
+            placed = None if place is None else Buffer(place[:, :0])
+            self.banks = [Bank(lanes=whole, stores=stores, when=nothing, place=placed)]
         came = torch.arange(self.seen, self.seen + new, device=keys.device)
         for bank in self.banks:
-            all_of_them = len(bank.lanes) == lanes and len(self.banks) == 1
-            own = (keys, values) if all_of_them else (keys[bank.lanes], values[bank.lanes])
-            bank.append(*own, came.expand(len(bank.lanes), -1))
+            own = slice(None) if len(self.banks) == 1 else bank.lanes
+            where = None if place is None else place[own]
+            bank.append(keys[own], values[own], came.expand(len(bank.lanes), -1), where)
         self.seen += new
 
     def drop(self, keep: Sequence[Bool[Tensor, "lanes entries"]], *, room: int = 0) -> None:

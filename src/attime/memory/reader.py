@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,21 +30,33 @@ class Scoring:
     """Logits are squeezed by softcap * tanh(logit / softcap)."""
 
 
-def read(past: Past, policy: Chain, q: Heads, k: Heads, v: Heads, *, scoring: Scoring | None = None) -> Heads:
+def read(
+    past: Past,
+    policy: Chain,
+    q: Heads,
+    k: Heads,
+    v: Heads,
+    *,
+    scoring: Scoring | None = None,
+    place: Int[Tensor, "batch time 2"] | None = None,
+) -> Heads:
     """Outputs (batch heads time value_dim) of this chunk's queries; `past` takes the chunk in, the policy acts at its ticks.
 
-    q has the query heads, k and v the key-value heads, all rotated by the model.
+    q has the query heads, k and v the key-value heads, all rotated by the model. `place` is the least and greatest rotary
+    position of each token, where positions have several axes.
     """
     rows, heads, time, dim = q.shape
     groups = heads // past.heads
     scoring = scoring or Scoring(scale=1 / math.sqrt(dim))
     lanes = q.unflatten(1, (past.heads, groups)).flatten(0, 1)
     keys, values = k.flatten(0, 1), v.flatten(0, 1)
+    places = None if place is None else place.repeat_interleave(past.heads, dim=0)
     needs, made, start = policy.evidence(), [], 0
     while start < time:
         tick = policy.until_tick(past.seen)
         stop = time if tick is None else min(time, start + tick)
-        made.append(_segment(past, needs, lanes[:, :, start:stop], keys[:, start:stop], values[:, start:stop], scoring))
+        past.append(keys[:, start:stop], values[:, start:stop], None if places is None else places[:, start:stop])
+        made.append(_segment(past, needs, lanes[:, :, start:stop], scoring, values.shape[-1]))
         if tick is not None and stop - start == tick:
             policy.act(past)
         start = stop
@@ -52,9 +64,8 @@ def read(past: Past, policy: Chain, q: Heads, k: Heads, v: Heads, *, scoring: Sc
     return whole.unflatten(0, (rows, past.heads)).flatten(1, 2)
 
 
-def _segment(past: Past, needs: Traits, q: Grouped, k: Tensor, v: Tensor, scoring: Scoring) -> Grouped:
-    """Attention between two ticks: the past, and the new tokens up to each one's own."""
-    past.append(k, v)
+def _segment(past: Past, needs: Traits, q: Grouped, scoring: Scoring, value_dim: int) -> Grouped:
+    """Attention between two ticks: the past, and the new tokens (already in it) up to each one's own."""
     if needs.maps:
         for bank in past.banks:
             if bank.received is None:
@@ -63,7 +74,7 @@ def _segment(past: Past, needs: Traits, q: Grouped, k: Tensor, v: Tensor, scorin
         _remember(past, q, needs.queries)
     if len(past.banks) == 1:
         return _attend(past, past.banks[0], q, scoring, observed=needs.maps)
-    out = q.new_empty(*q.shape[:3], v.shape[-1])
+    out = q.new_empty(*q.shape[:3], value_dim)
     for bank in past.banks:
         out[bank.lanes] = _attend(past, bank, q[bank.lanes], scoring, observed=needs.maps)
     return out

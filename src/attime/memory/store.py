@@ -4,6 +4,7 @@ A lane is one key-value head of one row of the batch. All lanes of a store have 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import final
 
 from jaxtyping import Float, Int
@@ -47,6 +48,15 @@ class Store(ABC):
     def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Store":
         """A store of these lanes."""
 
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it holds, by name, for saving ..."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, tensors: Mapping[str, Tensor]) -> "Store":
+        """... and the store again."""
+
     def logits(self, q: Queries) -> Weights:
         """q . k for every entry."""
         return q @ self.keys().transpose(1, 2)
@@ -87,3 +97,10 @@ class Exact(Store):
 
     def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Exact":
         return Exact(self._keys.lanes(chosen), self._values.lanes(chosen))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"keys": self.keys(), "values": self.values()}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor]) -> "Exact":
+        return cls(Buffer(tensors["keys"]), Buffer(tensors["values"]))

@@ -1,8 +1,9 @@
 """Positions inside the memory: what is kept is read as if nothing had lain between, so distances stay those of training.
 
-    the entry in slot i of m, T tokens seen, is read at position T - m + i instead of its own
+    the entry in slot i is read later by all gaps behind it: shift_i = sum over j >= i of (p_{j+1} - p_j - 1)
 
 Source:  StreamingLLM, arXiv 2309.17453, sec. 3.2.
+Names:   p are rotary positions; where they have several axes, a gap lies between the greatest before and the least after it.
 Cost:    the entries before the first gap-free stretch are rotated when they are read.
 Differs: rotated from the key as it came and not from the last rotation, so that nothing drifts on an endless stream.
 """
@@ -33,10 +34,12 @@ class Contiguous(Policy):
         if past.rotate is None:
             raise AttimeError("Contiguous moves keys along rotary positions, and this model has none: leave it out.")
         for bank in past.banks:
-            slots = torch.arange(past.seen - bank.length, past.seen, device=bank.lanes.device)
-            shift = slots - bank.when.now
-            moved = int((shift > 0).any(0).sum())
-            bank.shift = shift[:, :moved].to(torch.float64) if moved else None
+            when = bank.when.now
+            low, high = (when, when) if bank.place is None else bank.place.now.unbind(-1)
+            gap = torch.where(when.diff(dim=1) > 1, low[:, 1:] - high[:, :-1] - 1, 0).clamp(min=0)
+            after = gap.flip(1).cumsum(1).flip(1)
+            moved = int((after > 0).any(0).sum())
+            bank.shift = after[:, :moved].to(torch.float64) if moved else None
 
     @classmethod
     def examples(cls) -> Sequence["Contiguous"]:
