@@ -66,6 +66,21 @@ def parser() -> argparse.ArgumentParser:
 
     _world(commands)
 
+    stream = _command(
+        commands, "stream", "attime.cli.stream:stream", "read an endless text with a language model, in bounded memory"
+    )
+    stream.add_argument("file", metavar="FILE", help="a text file, or - for standard input")
+    stream.add_argument(
+        "--model", metavar="PATH", help="a language model of transformers (default: the zoo's, over bytes)"
+    )
+    stream.add_argument(
+        "--memory",
+        default="sinks=4,window=1020",
+        help="such as sinks=4,window=1020 (default), none, 'SinkWindow() + Contiguous()'",
+    )
+    stream.add_argument("--chunk", type=int, default=512, help="bytes read at a time (default 512)")
+    stream.add_argument("--json", action="store_true", help="one JSON object")
+
     zoo = _command(
         commands,
         "zoo",

@@ -33,7 +33,7 @@ class Attached:
 
     def __init__(self, model: PreTrainedModel, policy: Chain) -> None:
         self.model, self.policy = model, policy
-        self.text = _text_part(model)
+        self.text = text_part(model)
         config = self.text.config
         self.heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         self.kinds: list[str | None] = list(getattr(config, "layer_types", None) or [None] * config.num_hidden_layers)
@@ -103,7 +103,7 @@ class Attached:
         return args, kwargs
 
 
-def _text_part(model: PreTrainedModel) -> PreTrainedModel:
+def text_part(model: PreTrainedModel) -> PreTrainedModel:
     """The decoder whose layers hold the past: the model's own, or the text tower of a vision-language model."""
     text = model.get_decoder() if isinstance(model, PreTrainedModel) else None
     if not isinstance(text, PreTrainedModel) or not hasattr(text.config, "num_hidden_layers"):

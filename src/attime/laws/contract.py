@@ -25,7 +25,8 @@ class Law:
 
     def applies(self, part: Part) -> bool:
         """Whether the part claims what this law checks."""
-        traits = getattr(part, "traits", None)
+        claims = getattr(part, "evidence", None)
+        traits = getattr(part, "traits", None) if claims is None else claims()
         return all(getattr(traits, need) for need in self.needs) and not any(getattr(traits, no) for no in self.unless)
 
     def run(self, part: Part) -> None:

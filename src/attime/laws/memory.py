@@ -40,7 +40,7 @@ def the_past_ignores_the_future(policy: Policy) -> None:
 
 def it_stays_within_its_budget(policy: Policy) -> None:
     """After every token no lane holds more than `budget` entries."""
-    budget = policy.budget  # type: ignore[attr-defined]
+    budget = int(policy.budget)  # type: ignore[attr-defined]
     past = _past(policy)
     for _ in _outputs(policy, past, *_stream(), [1] * TIME):
         assert int(past.kept().max()) <= budget, f"{int(past.kept().max())} entries of a budget of {budget}"
@@ -48,7 +48,7 @@ def it_stays_within_its_budget(policy: Policy) -> None:
 
 def a_short_past_is_untouched(policy: Policy) -> None:
     """As long as everything fits, it is attention over everything."""
-    time = max(1, policy.budget - max(1, policy.every))  # type: ignore[attr-defined]
+    time = max(1, int(policy.budget) - max(1, policy.every))  # type: ignore[attr-defined]
     q, k, v = (each[:, :, :time] for each in _stream())
     [ours] = _outputs(policy, _past(policy), q, k, v, [q.shape[2]])
     [plain] = _outputs(chain(), _past(chain()), q, k, v, [q.shape[2]])

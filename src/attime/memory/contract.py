@@ -65,6 +65,11 @@ class Chain(Policy):
             if policy in due or (due and policy.follows):
                 policy.act(past)
 
+    @property
+    def budget(self) -> int:
+        """The most entries that a lane holds: the least of what its policies allow."""
+        return min(int(policy.budget) for policy in self.policies if policy.evidence().bounded)  # type: ignore[attr-defined]
+
     def until_tick(self, seen: int) -> int | None:
         """Tokens to come before the next tick of any policy; None if there is none."""
         ticks = [policy.every - seen % policy.every for policy in self.policies if not policy.follows]
@@ -84,7 +89,7 @@ class Chain(Policy):
     def examples(cls) -> Sequence["Chain"]:
         from attime.memory.evict import SinkWindow
 
-        return [cls(), cls((SinkWindow(sinks=2, window=14, every=4),))]
+        return [chain(), chain(SinkWindow(sinks=2, window=14, every=4))]
 
 
 def chain(*policies: Policy) -> Chain:
@@ -93,4 +98,4 @@ def chain(*policies: Policy) -> Chain:
         if not isinstance(policy, Policy):
             raise AttimeError(f"chain needs policies such as SinkWindow(sinks=4, window=1020); got {policy!r}.")
     flat = [each for policy in policies for each in (policy.policies if isinstance(policy, Chain) else (policy,))]
-    return Chain(tuple(flat))
+    return Chain(tuple(flat), every=max((each.every for each in flat), default=1))

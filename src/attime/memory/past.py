@@ -15,10 +15,22 @@ from torch import Tensor
 from attime.memory.buffer import Buffer
 from attime.memory.store import Exact, Store
 
-__all__ = ["Bank", "Past", "Rotate"]
+__all__ = ["Bank", "Past", "Rotate", "Scoring"]
 
 Rotate = Callable[[Tensor, Tensor], Tensor]
 """Turns keys (lanes, entries, head_dim) onwards by (lanes, entries) positions, as the model's rotary embedding would."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a model of this class turns q . k into a logit."""
+
+    scale: float
+    """Factor on q . k, as a rule 1 / sqrt(head_dim)."""
+    window: int | None = None
+    """The model itself lets a token see only so many, itself among them."""
+    softcap: float | None = None
+    """Logits are squeezed by softcap * tanh(logit / softcap)."""
 
 
 @dataclass
@@ -39,6 +51,8 @@ class Bank:
     """(lanes, entries): attention that an entry has had, summed over queries and query heads, where a policy asks for it."""
     shift: Float[Tensor, "lanes moved"] | None = None
     """By how many positions the first entries are read as later than they were; None: nobody is moved."""
+    origin: Float[Tensor, "lanes moved head_dim"] | None = None
+    """Keys of the moved entries as they came, where the exact store holds them turned already (see `move`)."""
 
     @property
     def length(self) -> int:
@@ -48,7 +62,7 @@ class Bank:
     @property
     def nbytes(self) -> int:
         """Bytes really held, with all that is known of the entries."""
-        known = (self.when, self.log_mass, self.place, self.received, self.shift)
+        known = (self.when, self.log_mass, self.place, self.received, self.shift, self.origin)
         return sum(store.nbytes for store in self.stores) + sum(each.nbytes for each in known if each is not None)
 
     @property
@@ -76,8 +90,24 @@ class Bank:
             if known is not None:
                 known.append(known.now.new_zeros(len(keys), keys.shape[1]))
 
+    def move(self, shift: Float[Tensor, "lanes moved"] | None, rotate: Rotate) -> None:
+        """Read the first entries as later by `shift`; None moves everybody back.
+
+        Keys of a single exact store are turned once, from what they were when they came; others whenever they are read.
+        """
+        self._move_back()
+        self.shift = shift
+        if shift is not None and len(self.stores) == 1:
+            first = self.exact.keys()[:, : shift.shape[1]]
+            self.origin = first.clone()
+            first.copy_(rotate(self.origin, shift))
+
     def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> "Bank":
-        """The bank of these entries, whose numbers rise in every lane; every lane keeps equally many of each store."""
+        """The bank of these entries, whose numbers rise in every lane; every lane keeps equally many of each store.
+
+        Nobody is moved in it.
+        """
+        self._move_back()
         stores, start = [], 0
         for store in self.stores:
             inside = (kept >= start) & (kept < start + store.length)
@@ -86,15 +116,45 @@ class Bank:
             if count or last:
                 stores.append(store.select(kept[inside].view(len(kept), count) - start, room=room if last else 0))
             start += store.length
-        return replace(self, stores=stores, shift=None, **self._known(lambda each: each.select(kept, room=room)))
+        return replace(
+            self, stores=stores, shift=None, origin=None, **self._known(lambda each: each.select(kept, room=room))
+        )
+
+    def put(self, slot: int, key: Float[Tensor, "lanes head_dim"], value: Float[Tensor, "lanes value_dim"]) -> None:
+        """The entry in this slot of every lane becomes this one, kept exactly."""
+        self._move_back()
+        number, inside = 0, slot
+        while inside >= self.stores[number].length:
+            inside -= self.stores[number].length
+            number += 1
+        store = self.stores[number]
+        if isinstance(store, Exact):
+            store.keys()[:, inside], store.values()[:, inside] = (
+                key.to(store.keys().dtype),
+                value.to(store.values().dtype),
+            )
+            return
+        here = torch.arange(store.length, device=self.lanes.device).expand(len(self.lanes), -1)
+        like = self.exact.keys().dtype
+        parts: list[Store] = [Exact(Buffer(key[:, None].to(like)), Buffer(value[:, None].to(like)))]
+        if inside:
+            parts.insert(0, store.select(here[:, :inside]))
+        if inside + 1 < store.length:
+            parts.append(store.select(here[:, inside + 1 :]))
+        self.stores = [*self.stores[:number], *parts, *self.stores[number + 1 :]]
 
     def take(self, chosen: Int[Tensor, " chosen"]) -> "Bank":
         """The bank of some of its lanes."""
         known = self._known(lambda each: each.lanes(chosen))
-        shift = None if self.shift is None else self.shift[chosen]
-        return Bank(
-            lanes=self.lanes[chosen], stores=[store.lanes(chosen) for store in self.stores], shift=shift, **known
-        )
+        moved = {name: None if (each := getattr(self, name)) is None else each[chosen] for name in ("shift", "origin")}
+        stores = [store.lanes(chosen) for store in self.stores]
+        return Bank(lanes=self.lanes[chosen], stores=stores, **moved, **known)
+
+    def _move_back(self) -> None:
+        """Keys as they came, where they had been turned in their store."""
+        if self.origin is not None:
+            self.exact.keys()[:, : self.origin.shape[1]] = self.origin
+            self.shift, self.origin = None, None
 
     def _known(self, change: Callable[[Buffer], Buffer]) -> dict[str, Any]:
         named = {name: getattr(self, name) for name in ("when", "log_mass", "place", "received")}
@@ -116,6 +176,8 @@ class Past:
     """(lanes, recent, query heads of the lane, head_dim): the last queries, where a policy asks for them."""
     rotate: Rotate | None = None
     """None where the model has no rotary positions."""
+    scoring: Scoring | None = None
+    """How the last attention over this past was scored; None before the first."""
 
     @property
     def lanes(self) -> int:

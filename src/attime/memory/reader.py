@@ -1,7 +1,6 @@
 """One layer's attention over its past: the chunk is cut at the ticks of the policies, so any chunking gives the same numbers."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,24 +9,12 @@ from torch.nn import functional as F
 
 from attime.memory.buffer import Buffer
 from attime.memory.contract import Chain, Traits
-from attime.memory.past import Bank, Past
+from attime.memory.past import Bank, Past, Scoring
 
-__all__ = ["Scoring", "read"]
+__all__ = ["Scoring", "observe", "read"]
 
 Heads = Float[Tensor, "batch heads time head_dim"]
 Grouped = Float[Tensor, "lanes groups time head_dim"]
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How a model of this class turns q . k into a logit."""
-
-    scale: float
-    """Factor on q . k, as a rule 1 / sqrt(head_dim)."""
-    window: int | None = None
-    """The model itself lets a token see only so many, itself among them."""
-    softcap: float | None = None
-    """Logits are squeezed by softcap * tanh(logit / softcap)."""
 
 
 def read(
@@ -47,7 +34,7 @@ def read(
     """
     rows, heads, time, dim = q.shape
     groups = heads // past.heads
-    scoring = scoring or Scoring(scale=1 / math.sqrt(dim))
+    past.scoring = scoring = scoring or Scoring(scale=1 / math.sqrt(dim))
     lanes = q.unflatten(1, (past.heads, groups)).flatten(0, 1)
     keys, values = k.flatten(0, 1), v.flatten(0, 1)
     places = None if place is None else place.repeat_interleave(past.heads, dim=0)
@@ -62,6 +49,18 @@ def read(
         start = stop
     whole = made[0] if len(made) == 1 else torch.cat(made, dim=2)
     return whole.unflatten(0, (rows, past.heads)).flatten(1, 2)
+
+
+def observe(past: Past, bank: Bank, last: int) -> Float[Tensor, "lanes groups last entries"]:
+    """What the last remembered queries would attend to among the entries of today, each up to its own time."""
+    assert past.queries is not None, "the policy asks for queries"
+    assert past.scoring is not None
+    q = past.queries.now[bank.lanes][:, -last:].transpose(1, 2)
+    logits = _logits(past, bank, q.flatten(1, 2), past.scoring).unflatten(1, q.shape[1:3])
+    own = torch.arange(past.seen - q.shape[2], past.seen, device=q.device)
+    age = own[:, None] - bank.when.now[:, None]
+    seen = (age >= 0) & (age < (past.scoring.window or past.seen + 1))
+    return logits.masked_fill(~seen[:, None], -torch.inf).softmax(-1).nan_to_num(0.0)
 
 
 def _segment(past: Past, needs: Traits, q: Grouped, scoring: Scoring, value_dim: int) -> Grouped:
@@ -86,7 +85,12 @@ def _remember(past: Past, q: Grouped, most: int) -> None:
 
 
 def _attend(past: Past, bank: Bank, q: Grouped, scoring: Scoring, *, observed: bool) -> Grouped:
-    plain = len(bank.stores) == 1 and bank.log_mass is None and bank.shift is None and not observed
+    plain = (
+        len(bank.stores) == 1
+        and bank.log_mass is None
+        and not observed
+        and (bank.shift is None or bank.origin is not None)
+    )
     return _fused(bank, q, scoring) if plain and scoring.softcap is None else _explicit(past, bank, q, scoring)
 
 
@@ -120,17 +124,7 @@ def _fused(bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
 def _explicit(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
     """Attention with its map: over several stores, with masses and moved keys; entries note what they receive."""
     groups, new = q.shape[1:3]
-    flat = q.flatten(1, 2)
-    logits = torch.cat([store.logits(flat) for store in bank.stores], dim=2)
-    if bank.shift is not None:
-        assert past.rotate is not None
-        moved = bank.shift.shape[1]
-        logits[:, :, :moved] = flat @ past.rotate(bank.keys()[:, :moved], bank.shift).transpose(1, 2)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * scoring.scale
-    if scoring.softcap is not None:
-        logits = scoring.softcap * (logits / scoring.softcap).tanh()
-    if bank.log_mass is not None:
-        logits = logits + bank.log_mass.now[:, None]
+    logits = _logits(past, bank, q.flatten(1, 2), scoring)
     logits = logits.unflatten(1, (groups, new))
     seen = _seen(bank, new, scoring.window)
     if seen is not None:
@@ -142,3 +136,16 @@ def _explicit(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
     out = sum(store.mixed(part) for store, part in zip(bank.stores, parts, strict=True))
     assert isinstance(out, Tensor)
     return out.unflatten(1, (groups, new))
+
+
+def _logits(past: Past, bank: Bank, flat: Tensor, scoring: Scoring) -> Float[Tensor, "lanes queries entries"]:
+    """Logits of queries (lanes, queries, head_dim) to all entries, with masses and moved keys, in float32 at least."""
+    logits = torch.cat([store.logits(flat) for store in bank.stores], dim=2)
+    if bank.shift is not None and bank.origin is None:
+        assert past.rotate is not None
+        moved = bank.shift.shape[1]
+        logits[:, :, :moved] = flat @ past.rotate(bank.keys()[:, :moved], bank.shift).transpose(1, 2)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * scoring.scale
+    if scoring.softcap is not None:
+        logits = scoring.softcap * (logits / scoring.softcap).tanh()
+    return logits if bank.log_mass is None else logits + bank.log_mass.now[:, None]

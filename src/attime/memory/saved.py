@@ -32,7 +32,9 @@ def save_pasts(path: str | Path, pasts: Sequence[Past], *, model: str, policy: s
             known = {name: getattr(bank, name) for name in ("when", "log_mass", "place", "received")}
             tensors |= {f"{root}.{name}": each.now for name, each in known.items() if each is not None}
             tensors |= {
-                f"{root}.{name}": each for name in ("lanes", "shift") if (each := getattr(bank, name)) is not None
+                f"{root}.{name}": each
+                for name in ("lanes", "shift", "origin")
+                if (each := getattr(bank, name)) is not None
             }
             kinds = []
             for depth, store in enumerate(bank.stores):
@@ -81,7 +83,16 @@ def _past(number: int, told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         own = {name.removeprefix(root): each for name, each in tensors.items() if name.startswith(root)}
         stores = [_store(kind, own, f"stores.{depth}.") for depth, kind in enumerate(kinds)]
         known = {name: Buffer(own[name]) if name in own else None for name in ("log_mass", "place", "received")}
-        banks.append(Bank(lanes=own["lanes"], stores=stores, when=Buffer(own["when"]), shift=own.get("shift"), **known))
+        banks.append(
+            Bank(
+                lanes=own["lanes"],
+                stores=stores,
+                when=Buffer(own["when"]),
+                shift=own.get("shift"),
+                origin=own.get("origin"),
+                **known,
+            )
+        )
     queries = tensors.get(f"{number}.queries")
     sizes = {name: told[name] for name in ("heads", "layer", "layers", "seen")}
     return Past(banks=banks, queries=None if queries is None else Buffer(queries), **sizes)

@@ -28,7 +28,7 @@ class SinkWindow(Policy):
 
     sinks: int = 4
     window: int = 1020
-    every: int = 64
+    every: int = 128
     """The window moves on by so many tokens at a time."""
 
     traits: ClassVar[Traits] = Traits(bounded=True, drops=True)

@@ -39,7 +39,7 @@ class Contiguous(Policy):
             gap = torch.where(when.diff(dim=1) > 1, low[:, 1:] - high[:, :-1] - 1, 0).clamp(min=0)
             after = gap.flip(1).cumsum(1).flip(1)
             moved = int((after > 0).any(0).sum())
-            bank.shift = after[:, :moved].to(torch.float64) if moved else None
+            bank.move(after[:, :moved].to(torch.float64) if moved else None, past.rotate)
 
     @classmethod
     def examples(cls) -> Sequence["Contiguous"]:

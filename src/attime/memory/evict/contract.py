@@ -1,0 +1,97 @@
+"""Eviction in three parts: a score says which entries matter, a budget how many stay, an action what the others leave behind."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from attime.errors import AttimeError
+from attime.memory.contract import Traits
+from attime.memory.past import Past
+from attime.part import Part
+
+__all__ = ["Action", "Budget", "Counts", "Drop", "Rates", "Score"]
+
+Rates = list[Float[Tensor, "lanes entries"]]
+"""One number per entry, a tensor per bank: what is higher stays longer."""
+Counts = list[Int[Tensor, " lanes"]]
+"""Entries that each lane keeps, a tensor per bank."""
+
+
+class Score(Part):
+    """How much each entry matters: a frozen, keyword-only dataclass."""
+
+    traits: ClassVar[Traits] = Traits(acts=False)
+
+    def evidence(self) -> Traits:
+        """What this object needs."""
+        return self.traits
+
+    @abstractmethod
+    def rate(self, past: Past) -> Rates:
+        """Rates of all entries; evidence that the score asks for is there."""
+
+    def require(self, past: Past) -> None:
+        """AttimeError where the evidence is missing."""
+        needs = self.evidence()
+        if needs.maps and any(bank.received is None for bank in past.banks):
+            raise AttimeError(
+                f"{self} needs the attention that entries receive: read the past under this policy's chain."
+            )
+        if needs.queries and (past.queries is None or past.scoring is None):
+            raise AttimeError(
+                f"{self} needs the last {needs.queries} queries: read the past under this policy's chain."
+            )
+
+
+class Budget(Part):
+    """How many entries each lane keeps: a frozen, keyword-only dataclass. int(budget) is the most that a lane holds."""
+
+    traits: ClassVar[Traits] = Traits(acts=False)
+
+    @property
+    @abstractmethod
+    def smallest(self) -> int | None:
+        """The least that a lane may hold in the long run; None if that is known only with a past."""
+
+    def limit(self, past: Past) -> int | None:
+        """The most entries that a lane of this layer ever holds; None if lanes differ."""
+        return None
+
+    @abstractmethod
+    def counts(self, past: Past, rated: Callable[[], Rates], *, every: int) -> Counts:
+        """What lanes keep at a tick, so that there is room for `every` more; rates are worked out where asked for."""
+
+
+class Action(Part):
+    """What happens with what does not stay: a frozen, keyword-only dataclass."""
+
+    traits: ClassVar[Traits] = Traits(acts=False)
+    stands: ClassVar[int] = 0
+    """Entries behind the sinks that are the action's own: always kept, and filled by it."""
+
+    @abstractmethod
+    def leave(self, past: Past, keep: Sequence[Bool[Tensor, "lanes entries"]], *, sinks: int, room: int) -> None:
+        """Free what is not kept (one mask per bank), with room for so many more; put its traces behind the sinks."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Drop(Action):
+    """It is gone."""
+
+    def leave(self, past: Past, keep: Sequence[Bool[Tensor, "lanes entries"]], *, sinks: int, room: int) -> None:
+        past.drop(keep, room=room)
+
+    @classmethod
+    def examples(cls) -> Sequence["Drop"]:
+        return [cls()]
+
+
+def same_for_all(past: Past, count: int) -> Counts:
+    """The same count for every lane."""
+    return [torch.full_like(bank.lanes, count) for bank in past.banks]
