@@ -47,6 +47,8 @@ class Thing:
     place: tuple[float, float]
     """Its centre at the start of the shot."""
     radius: float = 0.1
+    angle: float = 0.0
+    """How far it is turned at the start of the shot, in turns, clockwise."""
 
     @property
     def name(self) -> str:
@@ -106,6 +108,8 @@ class Shot:
     """plain, checker, stripes or dots."""
     shade: float = 0.15
     """Brightness of the backdrop."""
+    camera: tuple[float, float] = (0.0, 0.0)
+    """What the camera has panned before the shot starts."""
 
     @property
     def seconds(self) -> float:
@@ -139,10 +143,10 @@ class Shot:
         for who, thing in enumerate(self.things):
             place[:, who] = _place(thing, own(who, "move", "hop"), when)
             radius[:, who] = _radius(thing, own(who, "grow", "shrink"), when)
-            angle[:, who] = _angle(own(who, "turn"), when)
+            angle[:, who] = _angle(thing, own(who, "turn"), when)
             alpha[:, who] = _alpha(own(who, "appear", "vanish", "flash"), when)
             colour[:, who] = _colour(thing, own(who, "recolour"), when)
-        camera = np.zeros((len(when), 2))
+        camera = np.tile(np.asarray(self.camera, np.float64), (len(when), 1))
         for event in own(CAMERA, "pan"):
             camera += np.outer(_done(event, when) * event.seconds * event.speed, WAYS[event.way])
         return States(place=place, radius=radius, angle=angle, colour=colour, alpha=alpha, camera=camera)
@@ -220,8 +224,8 @@ def _radius(thing: Thing, events: Sequence[Event], when: NDArray[np.float64]) ->
     return radius
 
 
-def _angle(events: Sequence[Event], when: NDArray[np.float64]) -> NDArray[np.float64]:
-    angle = np.zeros(len(when))
+def _angle(thing: Thing, events: Sequence[Event], when: NDArray[np.float64]) -> NDArray[np.float64]:
+    angle = np.full(len(when), thing.angle)
     for event in events:
         angle += _done(event, when) * event.seconds * event.speed * (1 if event.way == "clockwise" else -1)
     return angle

@@ -122,12 +122,12 @@ def _table(*partials: float) -> NDArray[np.float64]:
 
 
 def _noise(low: int, high: int) -> NDArray[np.float64]:
-    """One second of noise between two pitches, which can be repeated without a seam, peak 1."""
+    """One second of noise between two pitches, which can be repeated without a seam, its rare peaks cut off at 1."""
     random = np.random.default_rng(low)
     spectrum = np.zeros(SIZE // 2 + 1, np.complex128)
     spectrum[low:high] = np.exp(2j * np.pi * random.random(high - low))
     wave = np.fft.irfft(spectrum)
-    return wave / np.abs(wave).max()
+    return np.clip(0.5 * wave / wave.std(), -1, 1)
 
 
 SIZE = 1 << 14
@@ -196,7 +196,7 @@ def _pan(since: Any, seconds: float, each: Sound) -> Any:
 
 def _bounce(since: Any, seconds: float, each: Sound) -> Any:
     left = 1 - since / seconds
-    return _play(HISS, since) * left * left
+    return _play(HISS, since) * left
 
 
 def _cut(since: Any, seconds: float, each: Sound) -> Any:
