@@ -53,9 +53,14 @@ FAULTS: dict[str, tuple[type[World], Callable[[pytest.MonkeyPatch], None]]] = {
         World,
         lambda p: p.setitem(sound.VOICES, "move", lambda since, seconds, each: 0 * since),
     ),
+    "what_happens_is_seen": (World, lambda p: p.setattr(laws, "paint", _frozen(laws.paint))),
     "questions_have_one_answer": (World, lambda p: p.setitem(ask.QUESTIONS, "direction", _wrong)),
     "the_log_and_the_tracks_agree_with_the_scene": (World, lambda p: p.setattr(laws, "log", _forgetful(laws.log))),
 }
+
+
+def _frozen(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda shot, when, size: function(shot, when[:1].repeat(len(when)), size=size)
 
 
 def _wrong(shot: Shot, random: Any) -> list[ask.Question]:

@@ -96,6 +96,19 @@ def sounds_are_when_things_happen(world: World) -> None:
         assert np.abs(heard[~busy]).max(initial=0.0) < 1e-3, "there is a sound without a reason"
 
 
+def what_happens_is_seen(world: World) -> None:
+    """While an event goes on, a thing alone on a plain backdrop looks different from before it; nobody turns unseen."""
+    for shot in world.shots():
+        for event in shot.happenings:
+            own = tuple(replace(each, who=0) for each in shot.events if each.who == event.who and each.who >= 0)
+            things = (shot.things[event.who],) if event.who >= 0 else shot.things
+            events = own if event.who >= 0 else (event,)
+            alone = replace(shot, things=things, events=events, clutter=(), backdrop="plain")
+            when = np.linspace(event.start_s - 1e-6, event.stop_s - 1e-6, 5)
+            frames = paint(alone, when, size=(64, 64)).astype(int)
+            assert np.abs(np.diff(frames, axis=0)).max() > 20, f"nobody sees the {shot.name(event.who)} {event.kind}"
+
+
 def questions_have_one_answer(world: World) -> None:
     """Answers stand among different options, are in the world's language, and an interval is that of an event."""
     for shot in world.shots():
@@ -136,6 +149,7 @@ WORLD_LAWS = (
     Law(pixels_are_where_the_truth_is, needs=NEEDS),
     Law(flow_says_where_pixels_go, needs=NEEDS),
     Law(sounds_are_when_things_happen, needs=NEEDS),
+    Law(what_happens_is_seen, needs=NEEDS),
     Law(questions_have_one_answer, needs=NEEDS),
     Law(the_log_and_the_tracks_agree_with_the_scene, needs=NEEDS),
 )

@@ -188,9 +188,14 @@ def _triangle(x: Any, y: Any) -> Any:
 
 
 def _star(x: Any, y: Any) -> Any:
-    """Five points: the distance to a circle whose radius swings between 1.15 and 0.5."""
-    angle = np.arctan2(x, -y) / (2 * np.pi) * 5
-    return np.hypot(x, y) - (0.5 + 0.65 * abs(1 - 2 * abs(angle % 1 - 0.5)) ** 1.3)
+    """Five points, one of them up: ten straight edges between a circle of radius 1.15 and one of 0.45."""
+    angle = (
+        abs((np.arctan2(x, -y) * 5 / (2 * np.pi) + 0.5) % 1 - 0.5) * 2 * np.pi / 5
+    )  # from the nearest point, 0 to 36 degrees
+    along, across = np.hypot(x, y) * np.cos(angle), np.hypot(x, y) * np.sin(angle)
+    inner_x, inner_y = 0.45 * np.cos(np.pi / 5), 0.45 * np.sin(np.pi / 5)
+    length = np.hypot(1.15 - inner_x, inner_y)
+    return ((along - 1.15) * inner_y + across * (1.15 - inner_x)) / length
 
 
 def _cross(x: Any, y: Any) -> Any:

@@ -201,12 +201,15 @@ def _event(
     start: float,
     stop: float,
 ) -> Event | None:
-    """Something possible: who is gone does nothing, and only who has done nothing can appear."""
+    """Something possible: who is gone does nothing, who is round is not seen to turn, who has done nothing can appear."""
     choices: list[tuple[int, str]] = []
     for who in range(len(things)):
         past = {event.kind for event in before if event.who == who}
         if "vanish" not in past:
-            choices += [(who, kind) for kind in world.kinds if _possible(kind, past)]
+            round_ = things[who].shape in ("circle", "ring")
+            choices += [
+                (who, kind) for kind in world.kinds if _possible(kind, past) and not (round_ and kind == "turn")
+            ]
     possible = sorted({kind for _, kind in choices} | ({"pan"} & set(world.kinds)))
     if not possible:
         return None
