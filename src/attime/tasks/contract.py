@@ -69,6 +69,8 @@ class Traits:
     """Trains a model: it has batches, a loss and floors."""
     asks: bool = False
     """Is a quiz: clips, questions and answers."""
+    conflicting: bool = False
+    """A quiz whose same question has every answer once among clips of a group that look the same in the middle."""
 
 
 class Task(Part):

@@ -14,7 +14,7 @@ from attime.errors import AttimeError
 from attime.part import Part
 from attime.tasks.contract import Traits
 
-__all__ = ["Clip", "Item", "Observer", "Quiz", "one_frame", "shuffled"]
+__all__ = ["Clip", "Item", "Observer", "Quiz", "best_scored", "guesser", "one_frame", "oracle", "shuffled"]
 
 Frames = NDArray[np.uint8]
 
@@ -48,20 +48,24 @@ class Item:
     """Items of one group count together where the quiz says so."""
     asked_s: float | None = None
     """When it is asked, in a stream: nothing later may be looked at."""
+    telling: float = 0.5
+    """Where in the clip the frame is that tells most, for those who see one frame: 0 is the first, 1 the last."""
 
     def __post_init__(self) -> None:
         if self.answer not in self.options:
             raise AttimeError(f"an item needs its answer among its options {self.options}; got {self.answer!r}.")
 
 
-Observer = Callable[[Item], str]
-"""From an item to one of its options. Only an oracle reads `answer`."""
+Observer = Callable[[Item], str | None]
+"""From an item to one of its options; None, or anything else, is wrong. Only an oracle reads `answer`."""
 
 
 class Quiz(Part):
     """A frozen, keyword-only dataclass that makes items on the world; the protocol is the object."""
 
     traits: ClassVar[Traits] = Traits(batches=False, asks=True)
+    group_score: ClassVar[str] = ""
+    """Name of the share of groups of which every item is answered rightly; empty if groups do not count."""
 
     @property
     @abstractmethod
@@ -80,27 +84,54 @@ class Quiz(Part):
         """The scores of an observer on any items of this kind, such as those of a benchmark's own files."""
         if not items:
             raise AttimeError(f"{self.protocol} needs at least one item; got none.")
-        right: dict[str, list[bool]] = defaultdict(list)
-        for item in items:
-            said = observer(item)
-            right["accuracy"].append(said == item.answer)
-            right[item.aspect].append(said == item.answer)
-        return {name: float(np.mean(each)) for name, each in right.items()}
+        return self._totals(items, [float(observer(item) == item.answer) for item in items])
 
     def chance(self, *, seed: int = 0) -> Mapping[str, float]:
         """The expected scores of somebody who guesses evenly among the options."""
-        shares: dict[str, list[float]] = defaultdict(list)
-        for item in self.items(seed=seed):
-            shares["accuracy"].append(1 / len(item.options))
-            shares[item.aspect].append(1 / len(item.options))
-        return {name: float(np.mean(each)) for name, each in shares.items()}
+        items = self.items(seed=seed)
+        return self._totals(items, [1 / len(item.options) for item in items])
+
+    def labels(self, item: Item) -> Sequence[str]:
+        """The names of the scores in which an item counts."""
+        return ("accuracy", item.aspect)
+
+    def _totals(self, items: Sequence[Item], shares: Sequence[float]) -> dict[str, float]:
+        labels: dict[str, list[float]] = defaultdict(list)
+        groups: dict[str, float] = defaultdict(lambda: 1.0)
+        for item, share in zip(items, shares, strict=True):
+            groups[item.group] *= share
+            for name in self.labels(item):
+                labels[name].append(share)
+        scores = {name: float(np.mean(each)) for name, each in labels.items()}
+        return {**scores, self.group_score: float(np.mean(list(groups.values())))} if self.group_score else scores
 
 
-def one_frame(observer: Observer, *, place: float = 0.5) -> Observer:
-    """The observer, who sees one frame of every clip over and over; `place` 0 is the first, 1 the last."""
+def oracle(item: Item) -> str:
+    """The observer who knows the answer."""
+    return item.answer
 
-    def seen(frames: Frames) -> Frames:
-        return np.repeat(frames[[round(place * (len(frames) - 1))]], len(frames), axis=0)
+
+def guesser(seed: int = 0) -> Observer:
+    """The observer who looks at nothing and says any of the options."""
+    random = np.random.default_rng(seed)
+    return lambda item: item.options[int(random.integers(len(item.options)))]
+
+
+def best_scored(score: Callable[[Frames, str, Sequence[str]], Sequence[float]]) -> Observer:
+    """The observer who says the option with the highest score; `score` gets frames, question and options."""
+    return lambda item: item.options[int(np.argmax(score(item.clip.frames, item.question, item.options)))]
+
+
+def one_frame(observer: Observer, *, place: float | None = 0.5) -> Observer:
+    """The observer, who sees one frame of every clip over and over.
+
+    `place` 0 is the first and 1 the last; of an even number of frames 0.5 is the first of the second half, which in a
+    clip that begins at 0 is the one of its middle moment. None is where the item says that most is told.
+    """
+
+    def seen(item: Item, frames: Frames) -> Frames:
+        chosen = item.telling if place is None else place
+        return np.repeat(frames[[int(chosen * (len(frames) - 1) + 0.5)]], len(frames), axis=0)
 
     return _through(observer, seen)
 
@@ -108,12 +139,12 @@ def one_frame(observer: Observer, *, place: float = 0.5) -> Observer:
 def shuffled(observer: Observer, *, seed: int = 0) -> Observer:
     """The observer, who sees the frames of every clip in random order."""
     random = np.random.default_rng(seed)
-    return _through(observer, lambda frames: frames[random.permutation(len(frames))])
+    return _through(observer, lambda _, frames: frames[random.permutation(len(frames))])
 
 
-def _through(observer: Observer, change: Callable[[Frames], Frames]) -> Observer:
-    def observe(item: Item) -> str:
-        clip = replace(item.clip, source=lambda: change(item.clip.frames))
+def _through(observer: Observer, change: Callable[[Item, Frames], Frames]) -> Observer:
+    def observe(item: Item) -> str | None:
+        clip = replace(item.clip, source=lambda: change(item, item.clip.frames))
         return observer(replace(item, clip=clip))
 
     return observe
