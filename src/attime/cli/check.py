@@ -1,6 +1,7 @@
 """`attime check my_module:MyMixer`: the laws of a room, run on a part of yours."""
 
 import argparse
+import inspect
 import json
 
 from rich.console import Console
@@ -43,9 +44,7 @@ def check(options: argparse.Namespace) -> int:
             (str(row["example"]), row["law"], "holds" if row["holds"] else "BROKEN", str(row["found"])) for row in rows
         ]
         Console().print(listing(("example", "law", "", "finding"), shown))
-        print(
-            f"{len(rows) - len(broken)} of {len(rows)} hold." if rows else "No law applies: the part has no examples()."
-        )
+        print(f"{len(rows) - len(broken)} of {len(rows)} hold." if rows else "No law applies to it by itself.")
     return 0 if rows and not broken else 1
 
 
@@ -53,6 +52,6 @@ def _room(kind: type) -> str:
     """The room whose contract the part implements."""
     for base in kind.__mro__:
         parts = base.__module__.split(".")
-        if parts[0] == "attime" and len(parts) > 2 and parts[1] in ROOMS and parts[2] == "contract":
+        if parts[0] == "attime" and len(parts) > 2 and parts[1] in ROOMS and inspect.isabstract(base):
             return parts[1]
     raise AttimeError(f"{kind.__name__} implements no room's contract; subclass one such as attime.attention.Mixer.")

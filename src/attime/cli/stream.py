@@ -27,13 +27,14 @@ def stream(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "transformers", "hub", "attime stream") from error
     policy = find_policy(options.memory)
-    model, encode = _model(options.model)
     last, peak = None, 0
-    with _opened(options.file) as file, attach(model, policy) as attached:
-        for last in run(attached, _chunks(file, encode, options.chunk)):
-            peak = max(peak, last.nbytes)
-            if not options.json and sys.stdout.isatty():
-                print(f"\r{_line(last)}", end="", flush=True)
+    with _opened(options.file) as file:
+        model, encode = _model(options.model)
+        with attach(model, policy) as attached:
+            for last in run(attached, _chunks(file, encode, options.chunk)):
+                peak = max(peak, last.nbytes)
+                if not options.json and sys.stdout.isatty():
+                    print(f"\r{_line(last)}", end="", flush=True)
     if last is None or last.tokens < 2:
         raise AttimeError(f"stream needs a text of two tokens or more; {options.file} has less.")
     if options.json:
