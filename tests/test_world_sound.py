@@ -131,6 +131,8 @@ def test_questions_about_sound_are_right_and_in_the_language() -> None:
     assert answers == {
         "what colour is the thing which hops ?": "cyan",
         "what colour is the thing which grows ?": "red",
+        "which sounds first : the red thing or the cyan thing ?": "cyan",
+        "which sounds first : the cyan thing or the red thing ?": "cyan",
         "what sounds first ?": "the cyan thing hops",
         "what sounds last ?": "the red thing grows",
         "what sounds and when ?": "the cyan thing hops from 0.5 to 1.5 , the red thing grows from 2 to 3",
@@ -142,5 +144,5 @@ def test_bad_input_is_refused() -> None:
         hear(_alone("move"), rate=4000)
     with pytest.raises(AttimeError, match="chunk_s"):
         list(sound(World(), chunk_s=0))
-    with pytest.raises(AttimeError, match="which, ends, then, story"):
+    with pytest.raises(AttimeError, match="which, order, ends, then, story"):
         sound_questions(_alone("move"), kinds=("where",))

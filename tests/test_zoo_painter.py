@@ -12,6 +12,7 @@ pytest.importorskip("diffusers")
 
 from attime.zoo import load
 from attime.zoo.flow_matching import loss, walk
+from attime.zoo.orthogonal import descend_orthogonally
 from attime.zoo.painter import LattePainter, WanPainter
 from attime.zoo.painting import FRAMES, SIZE, Painter, decoded, encoded
 from attime.zoo.sentences import Sentences
@@ -96,6 +97,25 @@ def test_a_walk_with_a_model_that_knows_ends_at_the_clip() -> None:
         )
         torch.testing.assert_close(last.latents, clip, atol=1e-5, rtol=1e-5)
     assert numbers == 2 * [0, 1, 2, 3, 4]
+
+
+def test_the_training_loop_lowers_the_loss_and_tells() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(40, 40), torch.nn.Linear(40, 2))
+    goal, lines = torch.nn.Linear(40, 2), list[str]()
+
+    def loss_at(step: int) -> torch.Tensor:
+        x = torch.randn(64, 40, generator=torch.Generator().manual_seed(step))
+        return torch.nn.functional.mse_loss(model(x), goal(x).detach())
+
+    before = float(loss_at(1000).detach())
+    descend_orthogonally(
+        model, loss_at, steps=60, matrix_rate=0.02, other_rate=0.02, log=lines.append, watch=lambda: "well", every=30
+    )
+    assert float(loss_at(1000).detach()) < 0.05 * before
+    assert len(lines) == 2
+    assert lines[-1].startswith("step     60 of 60")
+    assert lines[-1].endswith("well")
 
 
 def test_painters_refuse_what_they_cannot_paint() -> None:

@@ -2,8 +2,10 @@
 
 from typing import final
 
+import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = ["Buffer"]
 
@@ -38,8 +40,15 @@ class Buffer:
 
     def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> "Buffer":
         """A buffer of these entries of every lane, with room for `room` more."""
-        place = kept.view(*kept.shape, *[1] * (self._held.ndim - 2)).expand(-1, -1, *self._held.shape[2:])
-        return Buffer(self._held.gather(1, place), room=room)
+        lanes, size = self._held.shape[:2]
+        if not size:
+            return Buffer(self._held, room=room)
+        filled = F.pad(kept, (0, room))  # the room holds copies until something comes
+        rows = (filled + size * torch.arange(lanes, device=kept.device)[:, None]).flatten()
+        made = Buffer(self._held[:, :0])
+        made._held = self._held.flatten(0, 1).index_select(0, rows).unflatten(0, filled.shape)
+        made.length = kept.shape[1]
+        return made
 
     def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Buffer":
         """A buffer of these lanes."""

@@ -217,7 +217,7 @@ class Past:
             bank.append(keys[own], values[own], came.expand(len(bank.lanes), -1), where)
         self.seen += new
 
-    def drop(self, keep: Sequence[Bool[Tensor, "lanes entries"]], *, room: int = 0) -> None:
+    def drop(self, keep: Sequence[Bool[Tensor, "_ _"]], *, room: int = 0) -> None:
         """Free every entry whose mask (one per bank) is False; lanes that keep different numbers part ways."""
         banks = []
         for bank, mask in zip(self.banks, keep, strict=True):

@@ -13,20 +13,20 @@ from attime.memory.past import Bank, Past, Scoring
 
 __all__ = ["Scoring", "observe", "read"]
 
-Heads = Float[Tensor, "batch heads time head_dim"]
+Outputs = Float[Tensor, "batch heads time value_dim"]
 Grouped = Float[Tensor, "lanes groups time head_dim"]
 
 
 def read(
     past: Past,
     policy: Chain,
-    q: Heads,
-    k: Heads,
-    v: Heads,
+    q: Float[Tensor, "batch heads time head_dim"],
+    k: Float[Tensor, "batch kv_heads time head_dim"],
+    v: Float[Tensor, "batch kv_heads time value_dim"],
     *,
     scoring: Scoring | None = None,
     place: Int[Tensor, "batch time 2"] | None = None,
-) -> Heads:
+) -> Outputs:
     """Outputs (batch heads time value_dim) of this chunk's queries; `past` takes the chunk in, the policy acts at its ticks.
 
     q has the query heads, k and v the key-value heads, all rotated by the model. `place` is the least and greatest rotary

@@ -4,7 +4,7 @@ It works on whatever has the call and the cache of transformers' causal models, 
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attime.errors import AttimeError
+from attime.tasks.sessions import Text
 
 __all__ = ["CachedReader", "CachedState", "Compress", "LayerCache"]
 
@@ -56,7 +57,7 @@ class CachedReader:
         self.model, self.compress = model.eval(), compress
 
     @torch.no_grad()
-    def read(self, text: Sequence[int], state: CachedState | None = None) -> CachedState:
+    def read(self, text: Text, state: CachedState | None = None) -> CachedState:
         if not text or isinstance(text, str):
             raise AttimeError(f"CachedReader reads one token or more, as numbers; got {text!r}: encode the text first.")
         start = 0 if state is None else state.position
@@ -84,6 +85,6 @@ class CachedReader:
         said: list[int] = []
         for _ in range(length):
             if said:
-                state = self.read(said[-1:], state)
+                state = self.read((said[-1],), state)
             said.append(int(state.logits.argmax()))
         return tuple(said)

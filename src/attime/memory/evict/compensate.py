@@ -30,7 +30,7 @@ class Compensate(Action):
 
     stands: ClassVar[int] = 1
 
-    def leave(self, past: Past, keep: Sequence[Bool[Tensor, "lanes entries"]], *, sinks: int, room: int) -> None:
+    def leave(self, past: Past, keep: Sequence[Bool[Tensor, "_ _"]], *, sinks: int, room: int) -> None:
         for bank, kept in zip(past.banks, keep, strict=True):
             some = ~kept.all(1)
             if not bool(some.any()):

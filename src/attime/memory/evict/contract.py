@@ -16,7 +16,7 @@ from attime.part import Part
 
 __all__ = ["Action", "Budget", "Counts", "Drop", "Rates", "Score"]
 
-Rates = list[Float[Tensor, "lanes entries"]]
+Rates = list[Float[Tensor, "_ _"]]
 """One number per entry, a tensor per bank: what is higher stays longer."""
 Counts = list[Int[Tensor, " lanes"]]
 """Entries that each lane keeps, a tensor per bank."""
@@ -75,7 +75,7 @@ class Action(Part):
     """Entries behind the sinks that are the action's own: always kept, and filled by it."""
 
     @abstractmethod
-    def leave(self, past: Past, keep: Sequence[Bool[Tensor, "lanes entries"]], *, sinks: int, room: int) -> None:
+    def leave(self, past: Past, keep: Sequence[Bool[Tensor, "_ _"]], *, sinks: int, room: int) -> None:
         """Free what is not kept (one mask per bank), with room for so many more; put its traces behind the sinks."""
 
 
@@ -84,7 +84,7 @@ class Action(Part):
 class Drop(Action):
     """It is gone."""
 
-    def leave(self, past: Past, keep: Sequence[Bool[Tensor, "lanes entries"]], *, sinks: int, room: int) -> None:
+    def leave(self, past: Past, keep: Sequence[Bool[Tensor, "_ _"]], *, sinks: int, room: int) -> None:
         past.drop(keep, room=room)
 
     @classmethod

@@ -1,9 +1,10 @@
-"""Questions about what is heard in a shot: which thing sounds how, what first, what last, what next, and the whole story.
+"""Questions about what is heard in a shot: who sounds how, who sooner, what first, last and next, and the whole story.
 
 A colour is heard and a shape is not, so answers name things by their colour.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import permutations
 
 import numpy as np
 
@@ -41,6 +42,19 @@ def _which(shot: Shot) -> list[Question]:
             text = f"what colour is the thing which {VERBS[kind]} ?"
             colour = shot.things[events[0].who].colour
             made.append(_question("which", shot, text, colour, tuple(COLOURS), events))
+    return made
+
+
+def _order(shot: Shot) -> list[Question]:
+    """Which of two is heard first, asked in both orders."""
+    first = [events[0] for who in range(len(shot.things)) if (events := shot.of(who))]
+    made = []
+    for one, other in permutations(first, 2):
+        if one.start_s != other.start_s:
+            colours = [shot.things[event.who].colour for event in (one, other)]
+            text = f"which sounds first : the {colours[0]} thing or the {colours[1]} thing ?"
+            winner = colours[0] if one.start_s < other.start_s else colours[1]
+            made.append(_question("order", shot, text, winner, tuple(colours), [one, other]))
     return made
 
 
@@ -88,6 +102,7 @@ def _question(
 
 SOUND_QUESTIONS: dict[str, Callable[[Shot], list[Question]]] = {
     "which": _which,
+    "order": _order,
     "ends": _ends,
     "then": _then,
     "story": _story,

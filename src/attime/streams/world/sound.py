@@ -61,13 +61,7 @@ def hear(shot: Shot, start_s: float | None = None, stop_s: float | None = None, 
     _check_rate(rate)
     first = _tick(shot.start_s if start_s is None else start_s, rate)
     last = _tick(shot.stop_s if stop_s is None else stop_s, rate)
-    samples = np.zeros(max(0, last - first), np.float32)
-    end = min(last, _tick(shot.stop_s, rate))
-    for each in sounds(shot):
-        begin, stop = max(first, _tick(each.start_s, rate)), min(end, _tick(each.stop_s, rate))
-        if begin < stop:
-            samples[begin - first : stop - first] += _voiced(each, np.arange(begin, stop) / rate)
-    return np.clip(samples, -1, 1, out=samples)
+    return _mixed(sounds(shot), first, last, end=_tick(shot.stop_s, rate), rate=rate)
 
 
 def hear_many(shots: Sequence[Shot], seconds: float, *, rate: int = 16000) -> Samples:
@@ -84,14 +78,15 @@ def sound(
     world: World, start_s: float = 0.0, stop_s: float | None = None, *, rate: int = 16000, chunk_s: float = 1.0
 ) -> Iterator[tuple[Samples, float]]:
     """Samples (time,) of a world and the second of the first of them, in pieces of `chunk_s`, or less at a shot's end."""
+    _check_rate(rate)
     if not chunk_s * rate >= 1:
         raise AttimeError(f"sound needs chunk_s of a sample or more; got chunk_s={chunk_s} at rate={rate}.")
     for shot in world.shots(start_s, stop_s):
         end = min(shot.stop_s, world.seconds if stop_s is None else stop_s)
-        first, last = _tick(max(shot.start_s, start_s), rate), _tick(end, rate)
+        heard, first, last = sounds(shot), _tick(max(shot.start_s, start_s), rate), _tick(end, rate)
         for begin in range(first, last, int(chunk_s * rate)):
             stop = min(begin + int(chunk_s * rate), last)
-            yield hear(shot, begin / rate, stop / rate, rate=rate), begin / rate
+            yield _mixed(heard, begin, stop, end=last, rate=rate), begin / rate
 
 
 def _check_rate(rate: int) -> None:
@@ -104,6 +99,16 @@ def _check_rate(rate: int) -> None:
 def _tick(when_s: float, rate: int) -> int:
     """The number of the first sample at this moment or after it."""
     return int(np.ceil(when_s * rate - 1e-5))
+
+
+def _mixed(heard: Sequence[Sound], first: int, last: int, *, end: int, rate: int) -> Samples:
+    """Samples `first` to `last` of these sounds together, silent from `end` on."""
+    samples = np.zeros(max(0, last - first), np.float32)
+    for each in heard:
+        begin, stop = max(first, _tick(each.start_s, rate)), min(last, end, _tick(each.stop_s, rate))
+        if begin < stop:
+            samples[begin - first : stop - first] += _voiced(each, np.arange(begin, stop) / rate)
+    return np.clip(samples, -1, 1, out=samples)
 
 
 def _voiced(each: Sound, when: NDArray[np.float64]) -> Samples:

@@ -12,8 +12,9 @@ Differs: no text to read in the world. Half of the questions that can be answere
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from attime.errors import AttimeError
 from attime.streams.contract import readable
+from attime.streams.video import Video
 from attime.streams.world import World
 from attime.tasks.quiz import Clip, Item, Observer, Quiz
 from attime.tasks.video.live import past_only
@@ -81,7 +83,7 @@ class Online(Quiz):
             stream: list[Item] = []
             world = replace(self.world, seed=HELD_OUT + 1_000 * seed + number)
             random = np.random.default_rng([seed, number])
-            clip = Clip(lambda world=world: self._painted(world), 1 / self.fps)
+            clip = Clip(partial(self._painted, world), 1 / self.fps)
             for scenario, ask in (("backward", backward), ("real-time", realtime), ("forward", forward)):
                 for each in ask(world, self.fps, random):
                     item = Item(
@@ -127,27 +129,35 @@ class Online(Quiz):
 
 
 def read_online(
-    path: str | Path, decode: Callable[[str], NDArray[np.uint8]], *, seconds_per_frame: float = 1.0
+    path: str | Path, clips: str | Path, *, fps: float = 1.0, size: tuple[int, int] | None = None, present: bool = False
 ) -> list[Item]:
-    """Items of an OVO-Bench annotation file (JSON), one for each query, in the order of the file.
+    """Items of OVO-Bench's annotation file (data/ovo_bench_new.json), one for each query, in the order of the file.
 
-    `decode` turns a video's name in the file into its frames (time, height, width, 3), one every `seconds_per_frame`; it
-    is called when the frames are first looked at, once for each video.
+    Its videos lie below `clips` at `<video>`. Each is decoded when somebody first looks at it, whole, `fps` frames a
+    second, `size` (height, width) if that is given. With `present` queries about videos not on disk are left out.
     """
+    folder = Path(clips).expanduser()
+    if not folder.is_dir() or fps <= 0:
+        raise AttimeError(f"read_online needs fps above 0 and the folder of the videos; got fps={fps}, {folder}.")
     try:
         rows = json.loads(readable(path, "read_online").read_text(encoding="utf-8"))
+        rows = [row for row in rows if not present or (folder / row["video"]).is_file()]
         most = max(
             (query["count"] for row in rows for query in row.get("test_info", ()) if "count" in query), default=0
         )
-        clips = {
-            name: Clip(lambda name=name: decode(name), seconds_per_frame) for name in {row["video"] for row in rows}
+        films = {
+            name: Clip(partial(_decoded, folder / name, fps, size), 1 / fps) for name in {row["video"] for row in rows}
         }
-        return [item for row in rows for item in _items_of(row, clips[row["video"]], most)]
-    except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+        return [item for row in rows for item in _items_of(row, films[row["video"]], most)]
+    except (KeyError, IndexError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise AttimeError(
-            f"{path} is not an annotation file of OVO-Bench, a list of objects with task, video and their queries: "
-            f"{type(error).__name__} {error}."
+            f"{Path(path).name} is not OVO-Bench's list of objects with task, video and their queries: "
+            f"{type(error).__name__} {error}; give the benchmark's own file."
         ) from None
+
+
+def _decoded(path: Path, fps: float, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    return Video(path).read(fps=fps, size=size)[0]
 
 
 def _items_of(row: Mapping[str, Any], clip: Clip, most: int) -> list[Item]:

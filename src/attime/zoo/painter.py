@@ -1,0 +1,173 @@
+"""Painters: small text-to-video diffusion models of the classes of Wan and Latte, trained on clips of the world.
+
+They know the world's sentences about one thing that moves. The free ones are not told how fast, and were shown things at
+rest, slow and fast alike: on them a control that changes how much moves can be seen to work.
+"""
+
+from typing import final
+
+import numpy as np
+from diffusers.models.transformers.latte_transformer_3d import LatteTransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from torch import nn
+
+from attime.streams.world import WAYS
+from attime.streams.world.follow import follow
+from attime.zoo.contract import Goal
+from attime.zoo.painting import FRAMES, SIZE, Painter, share
+from attime.zoo.sentences import Sentences
+
+__all__ = ["FreeLattePainter", "FreeWanPainter", "LattePainter", "WanPainter"]
+
+
+class Told(Painter):
+    """Painters whose sentences say how fast."""
+
+    sentences = Sentences()
+    goals = (
+        Goal(metric="direction", better="higher", bound=0.9),
+        Goal(metric="speed_error", better="lower", bound=0.1),
+        Goal(metric="colour", better="higher", bound=0.9),
+        Goal(metric="shape", better="higher", bound=0.8),
+    )
+
+    def measure(self, *, seed: int, samples: int = 96) -> dict[str, float]:
+        """Shares of samples with the asked direction, colour and shape; `speed_error` is, for the worse of the two paces,
+        how far the mean of (distance gone in the asked direction / asked distance) is from one, and `speed_error_each` the
+        median over samples of how far that ratio is from one; mean `jitter` in pixels; `area_error` against drawn clips."""
+        prompts, clips = self._sampled(seed, samples)
+        asked = [self.sentences.parse(prompt) for prompt in prompts]
+        seen = follow(clips)
+        ways = np.array([WAYS[each.way] for each in asked])
+        paces = np.array([each.pace for each in asked])
+        due = np.array([self.sentences.speed(each.pace) for each in asked]) * SIZE * (FRAMES - 1)
+        ratio = (seen.displacement * ways).sum(axis=1) / due
+        return {
+            "direction": share(seen.direction, [each.way for each in asked]),
+            "speed_error": max(abs(float(ratio[paces == pace].mean()) - 1) for pace in set(paces.tolist())),
+            "speed_error_each": float(np.median(abs(ratio - 1))),
+            **self._looks(seen, prompts, seed),
+        }
+
+
+class Free(Painter):
+    """Painters that are not told how fast."""
+
+    sentences = Sentences(colours=("red", "green", "blue", "yellow"), shapes=("square", "circle"), paces=())
+    goals = (
+        Goal(metric="moving", better="higher", bound=0.2),
+        Goal(metric="moving", better="lower", bound=0.8),
+        Goal(metric="direction", better="higher", bound=0.8),
+        Goal(metric="colour", better="higher", bound=0.9),
+    )
+
+    def measure(self, *, seed: int, samples: int = 96) -> dict[str, float]:
+        """`moving` is the share of samples that move, `direction` the share of those that go where they were asked to;
+        mean and standard deviation of the distance gone, in pixels; the rest as for the painters that are told."""
+        prompts, clips = self._sampled(seed, samples)
+        asked = [self.sentences.parse(prompt) for prompt in prompts]
+        seen = follow(clips)
+        moving = [way != "still" for way in seen.direction]
+        right = [way == each.way for way, each in zip(seen.direction, asked, strict=True)]
+        return {
+            "moving": float(np.mean(moving)),
+            "direction": float(np.sum(right) / max(1, np.sum(moving))),
+            "distance": float(seen.distance.mean()),
+            "distance_spread": float(seen.distance.std()),
+            **self._looks(seen, prompts, seed),
+        }
+
+
+@final
+class WanPainter(Told):
+    """Attention over space and time jointly; clips may have any even number of frames."""
+
+    name = "painter"
+    about = (
+        "WanTransformer3DModel: paints clips of one moving thing from a sentence that says what, where to and how fast"
+    )
+    lengths = range(2, 257, 2)
+    steps = 3000
+
+    @classmethod
+    def build(cls) -> nn.Module:
+        return _wan(cls.sentences)
+
+
+@final
+class LattePainter(Told):
+    """Attention over space and attention over time in turn."""
+
+    name = "painter-latte"
+    about = "LatteTransformer3DModel: paints clips of one moving thing from a sentence that says what, where to and how fast"
+    lengths = range(FRAMES, FRAMES + 1)
+    batch = 24
+    steps = 2600
+
+    @classmethod
+    def build(cls) -> nn.Module:
+        return _latte(cls.sentences)
+
+
+@final
+class FreeWanPainter(Free):
+    """Attention over space and time jointly, motion of any amount."""
+
+    name = "painter-free"
+    about = "WanTransformer3DModel: paints clips of one thing that moves much, little or not at all"
+    lengths = range(2, 257, 2)
+    steps = 1600
+
+    @classmethod
+    def build(cls) -> nn.Module:
+        return _wan(cls.sentences)
+
+
+@final
+class FreeLattePainter(Free):
+    """Attention over space and attention over time in turn, motion of any amount."""
+
+    name = "painter-latte-free"
+    about = "LatteTransformer3DModel: paints clips of one thing that moves much, little or not at all"
+    lengths = range(FRAMES, FRAMES + 1)
+    batch = 24
+    steps = 2200
+
+    @classmethod
+    def build(cls) -> nn.Module:
+        return _latte(cls.sentences)
+
+
+def _wan(sentences: Sentences) -> nn.Module:
+    return WanTransformer3DModel(
+        patch_size=(2, 4, 4),
+        num_attention_heads=3,
+        attention_head_dim=32,
+        in_channels=3,
+        out_channels=3,
+        text_dim=sentences.width,
+        freq_dim=256,
+        ffn_dim=256,
+        num_layers=4,
+        rope_max_seq_len=128,
+    )
+
+
+def _latte(sentences: Sentences) -> nn.Module:
+    return LatteTransformer3DModel(
+        num_attention_heads=4,
+        attention_head_dim=16,
+        in_channels=3,
+        num_layers=4,
+        cross_attention_dim=64,
+        attention_bias=True,
+        sample_size=SIZE,
+        patch_size=4,
+        activation_fn="gelu-approximate",
+        num_embeds_ada_norm=1000,
+        norm_type="ada_norm_single",
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
+        caption_channels=sentences.width,
+        video_length=FRAMES,
+    )

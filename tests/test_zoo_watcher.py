@@ -1,0 +1,127 @@
+"""The watcher: shipped weights keep their promises on a seed that neither training nor the card has seen; its verbs."""
+
+import numpy as np
+import pytest
+import torch
+
+from attime.errors import AttimeError
+from attime.streams.world import decode
+from attime.zoo import load
+from attime.zoo.qwen_video import lead, patchify, waves
+from attime.zoo.watcher import Watcher, _lesson
+from attime.zoo.watching import NEED, Course, exam, film, right
+
+FRESH = 1_000_031
+
+
+@pytest.fixture(scope="module")
+def watcher() -> Watcher:
+    made = load("watcher")
+    assert isinstance(made, Watcher)
+    return made
+
+
+def test_it_reaches_its_goals_on_a_fresh_seed(watcher: Watcher) -> None:
+    numbers = watcher.measure(seed=FRESH)
+    missed = [f"{goal}, got {numbers[goal.metric]:.3f}" for goal in watcher.goals if not goal.met(numbers)]
+    assert not missed
+    assert watcher.card["met"]
+    for kind in NEED:
+        assert numbers[f"{kind}_shuffled"] < numbers[kind] - 0.15
+
+
+def test_asking_is_what_the_class_generates(watcher: Watcher) -> None:
+    sheet = exam(FRESH, each=4)
+    texts = [question.text for question in sheet.asked]
+    said = watcher.ask(sheet.frames, texts)
+    inputs = watcher.inputs(sheet.frames, texts)
+    numbers = watcher.model.generate(**inputs)[:, inputs["input_ids"].shape[1] :]  # pyright: ignore[reportCallIssue]
+    assert said == [decode([number for number in row if number > 2]) for row in numbers.tolist()]
+    assert said[0] == watcher.ask(sheet.frames[0], texts[0])
+    assert np.mean([right(*each) for each in zip(sheet.asked, said, strict=True)]) > 0.7
+
+
+def test_the_answer_has_the_highest_score(watcher: Watcher) -> None:
+    sheet = exam(FRESH, each=12)
+    hits = []
+    for question, frames in zip(sheet.asked, sheet.frames, strict=True):
+        if question.kind in ("direction", "order"):
+            scores = watcher.scores(frames, question.text, question.options)
+            said = watcher.ask(frames, question.text)
+            if said in question.options:
+                assert question.options[int(np.argmax(scores))] == said
+            hits.append(said == question.answer)
+    assert np.mean(hits) > 0.8
+
+
+def test_other_sizes_lengths_and_speeds_are_watched(watcher: Watcher) -> None:
+    sheet = exam(FRESH, each=1)
+    text = sheet.asked[0].text
+    large = sheet.frames[0].repeat(2, axis=1).repeat(2, axis=2)
+    assert watcher.ask(large, text) == watcher.ask(sheet.frames[0], text)
+    longer = torch.from_numpy(sheet.frames[:2].reshape(1, 32, 32, 32, 3))[:, :25]
+    inputs = watcher.inputs(longer, text, seconds_per_frame=0.5)
+    assert int(inputs["video_grid_thw"][0, 0]) == 13
+    assert watcher.model(**inputs).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "texts"), [((4, 32, 32), "what happens ?"), ((2, 4, 32, 32, 3), ["a ?"]), ((0, 32, 32, 3), "a ?")]
+)
+def test_bad_input_is_an_error_that_says_so(watcher: Watcher, shape: tuple[int, ...], texts: str | list[str]) -> None:
+    with pytest.raises(AttimeError, match="watcher needs"):
+        watcher.ask(np.zeros(shape, np.uint8), texts)
+
+
+def test_unknown_words_and_wrong_numbers_are_errors(watcher: Watcher) -> None:
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    with pytest.raises(AttimeError, match="no word"):
+        watcher.ask(frames, "who is the president ?")
+    with pytest.raises(AttimeError, match="uint8"):
+        watcher.ask(frames.astype(np.float32), "is there a red circle ?")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(AttimeError, match="seconds_per_frame"):
+        watcher.ask(frames, "is there a red circle ?", seconds_per_frame=0)
+
+
+def test_a_turn_alone_in_a_row_is_the_turn_alone() -> None:
+    torch.manual_seed(0)
+    made = Watcher(Watcher.build())
+    shots, asked = Course(0).lesson(0, 3)
+    frames = film(shots, seed=0)
+    with torch.no_grad():
+        alone, _ = _lesson(made.model, frames, asked, alone=True)
+        together, _ = _lesson(made.model, frames, asked, alone=False)
+    clip, turn = 2, 1
+    place = len(asked[0]) + len(asked[1]) + turn
+    question, before = asked[clip][turn], [(each.text, each.answer) for each in asked[clip][:turn]]
+    for losses, earlier in ((alone, ()), (together, before)):
+        (score,) = made.scores(frames[clip], question.text, [question.answer], earlier=earlier)
+        words = len(decode_length(question.answer))
+        assert float(losses[place]) == pytest.approx(-score / words * (2 if words > 4 else 1), rel=1e-4)
+
+
+def decode_length(answer: str) -> list[str]:
+    return [*answer.replace(".", " . ").split(), "<end>"]
+
+
+def test_patches_are_those_of_the_class() -> None:
+    """Against a slow spelling of the layout: block by block of merged patches, colour, frame, row, column."""
+    vision = Watcher.build().config.vision_config  # pyright: ignore
+    frames = torch.randint(0, 256, (2, 3, 32, 48, 3), dtype=torch.uint8)
+    pixels, grid = patchify(frames, vision)
+    assert grid.tolist() == [[2, 4, 6]] * 2
+    patches = pixels.reshape(2, 2, 2, 3, 2, 2, 3, 2, 8, 8)
+    red = (frames[1, 2, 16 + 8 + 5, 32 + 3, 0] / 255 - 0.48145466) / 0.26862954
+    for frame in (0, 1):  # the fourth frame repeats the third
+        assert patches[1, 1, 1, 2, 1, 0, 0, frame, 5, 3] == pytest.approx(float(red), abs=1e-6)
+
+
+def test_filters_begin_orthonormal() -> None:
+    flat = waves(96, 8).flatten(1)
+    torch.testing.assert_close(flat @ flat.T, torch.eye(96), atol=1e-5, rtol=0)
+
+
+def test_a_placeholder_stands_for_each_visual_token() -> None:
+    config = Watcher.build().config
+    numbers = lead(torch.tensor([[8, 4, 4]]), config)
+    assert numbers.count(config.video_token_id) == 32  # pyright: ignore
