@@ -17,8 +17,12 @@ SLUGS = sorted(
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 @pytest.mark.parametrize("slug", SLUGS)
-def test_law(slug: str, law) -> None:
-    law.check(importlib.import_module(f"attime.papers.{slug}"))
+def test_law(slug: str, law, request: pytest.FixtureRequest) -> None:
+    paper = importlib.import_module(f"attime.papers.{slug}")
+    reason = getattr(paper, "WAIVED", {}).get(law.name)
+    if reason:
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    law.check(paper)
 
 
 def test_at_least_twenty_are_built() -> None:

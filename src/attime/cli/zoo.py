@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from typing import Any
 
 from rich.console import Console
 
@@ -24,13 +25,26 @@ def zoo(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    cards = [dict(load(name, options.out).card) for name in names()]
+    cards = [_card(name, options.out) for name in names()]
     if options.json:
         print(json.dumps({"zoo": cards}))
         return 0
-    rows = [(card["name"], card["class"], f"{card['parameters']:,}", card["about"]) for card in cards]
-    Console().print(listing(("name", "class", "parameters", "what"), rows))
+    rows = [
+        (card["name"], card["class"], f"{card['parameters']:,}", "yes" if card["met"] else "no", card["about"])
+        if "class" in card
+        else (card["name"], "", "", "", f"no weights yet: attime zoo train {card['name']}")
+        for card in cards
+    ]
+    Console().print(listing(("name", "class", "parameters", "goals met", "what"), rows))
     return 0
+
+
+def _card(name: str, folder: str | None) -> dict[str, Any]:
+    """The card of a model, or its name alone if there are no weights of it."""
+    try:
+        return dict(load(name, folder).card)
+    except AttimeError:
+        return {"name": name}
 
 
 def _show(options: argparse.Namespace) -> int:

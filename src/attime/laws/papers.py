@@ -1,4 +1,7 @@
-"""Laws of the papers room: a paper file is thin, complete, and its claim is what its proof finds."""
+"""Laws of the papers room: a paper file is thin, complete, and its claim is what its proof finds.
+
+A paper that cannot obey a law yet names it, with the reason, in `WAIVED`.
+"""
 
 import ast
 import inspect

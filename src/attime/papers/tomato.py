@@ -24,6 +24,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2410.23266",
     parts=(time_needed, Choices, ShotQuestions, read_tomato),
 )
+WAIVED = {"the_claim_holds": "the zoo's watcher is not trained yet, so there is nobody to ask"}
 FULL = {"per_task": 240}
 TEMPORAL = ("moving direction", "character order", "action count")
 AT_THE_END = "object shuffle"

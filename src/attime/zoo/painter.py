@@ -1,7 +1,7 @@
 """Painters: small text-to-video diffusion models of the classes of Wan and Latte, trained on clips of the world.
 
-They know the world's sentences about one thing that moves. The free ones are not told how fast, and were shown things at
-rest, slow and fast alike: on them a control that changes how much moves can be seen to work.
+They know the world's sentences about one thing that moves. The free ones are not told how fast, and half of the clips they
+were shown rest: on them a control that changes how much moves can be seen to work.
 """
 
 from typing import final
@@ -51,9 +51,10 @@ class Told(Painter):
 
 
 class Free(Painter):
-    """Painters that are not told how fast."""
+    """Painters that are not told how fast. They paint without guidance, which would favour motion."""
 
     sentences = Sentences(colours=("red", "green", "blue", "yellow"), shapes=("square", "circle"), paces=())
+    guidance = 1.0
     goals = (
         Goal(metric="moving", better="higher", bound=0.2),
         Goal(metric="moving", better="lower", bound=0.8),
@@ -111,12 +112,12 @@ class LattePainter(Told):
 
 @final
 class FreeWanPainter(Free):
-    """Attention over space and time jointly, motion of any amount."""
+    """Attention over space and time jointly; whether anything moves is left to chance."""
 
     name = "painter-free"
-    about = "WanTransformer3DModel: paints clips of one thing that moves much, little or not at all"
+    about = "WanTransformer3DModel: paints clips of one thing that moves or rests as chance has it"
     lengths = range(2, 257, 2)
-    steps = 1600
+    steps = 2000
 
     @classmethod
     def build(cls) -> nn.Module:
@@ -125,13 +126,13 @@ class FreeWanPainter(Free):
 
 @final
 class FreeLattePainter(Free):
-    """Attention over space and attention over time in turn, motion of any amount."""
+    """Attention over space and attention over time in turn; whether anything moves is left to chance."""
 
     name = "painter-latte-free"
-    about = "LatteTransformer3DModel: paints clips of one thing that moves much, little or not at all"
+    about = "LatteTransformer3DModel: paints clips of one thing that moves or rests as chance has it"
     lengths = range(FRAMES, FRAMES + 1)
     batch = 24
-    steps = 2200
+    steps = 2000
 
     @classmethod
     def build(cls) -> nn.Module:

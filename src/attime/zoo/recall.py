@@ -29,33 +29,51 @@ KEYS, VALUES, NOISE = 64, 64, 64
 KINDS = KEYS + VALUES + NOISE
 RECALL = Recall(length=LENGTH, vocabulary=KEYS + VALUES, pairs=16)
 NEEDLE = Needle(length=LENGTH, keys=KEYS, values=VALUES, noise=NOISE, decoys=7)
-PASSAGES, PASSAGE = 8, 16  # passages in a row, and tokens in each
-ROWS = 12  # rows of each task in a training step
+PASSAGE = 16  # tokens of a passage
+LESSONS = (
+    (0.3, 0),
+    (0.36, LENGTH // 4),
+    (0.5, LENGTH // 2),
+    (1.1, LENGTH),
+)  # until which share of the steps, which length
 MEASURED, SEEN = 768, 96  # rows scored, and rows whose attention is looked at
 
 
-def passages(*, seed: int, batch: int) -> Iterator[Batch]:
+def passages(*, seed: int, batch: int, length: int = LENGTH) -> Iterator[Batch]:
     """Endless batches of `batch` rows: distinct tokens, then their passages once more in another order."""
     generator = torch.Generator().manual_seed(seed)
-    inside = torch.arange(LENGTH) % PASSAGE != PASSAGE - 1
-    scored = (inside & (torch.arange(LENGTH) >= LENGTH // 2)).expand(batch, -1)
+    count = length // 2 // PASSAGE
+    inside = torch.arange(length) % PASSAGE != PASSAGE - 1
+    scored = (inside & (torch.arange(length) >= length // 2)).expand(batch, -1)
     while True:
         kinds = torch.rand(batch, KINDS, generator=generator).argsort(dim=1)
-        first = kinds[:, : PASSAGES * PASSAGE].unflatten(1, (PASSAGES, PASSAGE))
-        order = torch.rand(batch, PASSAGES, generator=generator).argsort(dim=1)
+        first = kinds[:, : count * PASSAGE].unflatten(1, (count, PASSAGE))
+        order = torch.rand(batch, count, generator=generator).argsort(dim=1)
         again = first.gather(1, order[..., None].expand_as(first))
         inputs = torch.cat([first.flatten(1), again.flatten(1)], dim=1)
         yield Batch(inputs=inputs, targets=inputs.roll(-1, 1)[scored], scored=scored)
 
 
+def _repeated(*, seed: int, batch: int) -> Iterator[Batch]:
+    """The first lesson: 24 distinct tokens, then the same from another place on, the same place in all rows of a batch."""
+    generator, half = torch.Generator().manual_seed(seed), 24
+    place = torch.arange(2 * half)
+    scored = ((place >= half) & (place < 2 * half - 1)).expand(batch, -1)
+    while True:
+        first = torch.rand(batch, KINDS, generator=generator).argsort(dim=1)[:, :half]
+        turn = int(torch.randint(half, (1,), generator=generator))
+        inputs = torch.cat([first, first.roll(turn, 1)], dim=1)
+        yield Batch(inputs=inputs, targets=inputs.roll(-1, 1)[scored], scored=scored)
+
+
 @final
 class Recaller(Pretrained):
-    """A Llama-class model of 0.5 M parameters that retrieves by attention (see the module docstring)."""
+    """A Llama-class model of 0.1 M parameters that retrieves by attention (see the module docstring)."""
 
     name: ClassVar[str] = "recall"
     about: ClassVar[str] = "LlamaForCausalLM; names the value of a key and goes on with a passage seen before"
     data: ClassVar[str] = "keys, values and noise, drawn while it trains: no data of others"
-    steps: ClassVar[int] = 1500
+    steps: ClassVar[int] = 3000
     goals: ClassVar[tuple[Goal, ...]] = (
         *(Goal(metric=task, better="higher", bound=0.99) for task in ("recall", "needle", "passages")),
         Goal(metric="induction_best", better="higher", bound=0.5),
@@ -66,16 +84,22 @@ class Recaller(Pretrained):
 
     @classmethod
     def build(cls) -> nn.Module:
+        width = 64
         return LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=KINDS,
-                hidden_size=128,
-                intermediate_size=256,
-                num_hidden_layers=3,
+                hidden_size=width,
+                intermediate_size=2 * width,
+                num_hidden_layers=2,
                 num_attention_heads=4,
                 num_key_value_heads=4,
                 max_position_embeddings=LENGTH,
-                tie_word_embeddings=True,
+                rope_parameters={
+                    "rope_type": "default",
+                    "rope_theta": 100.0,
+                },  # more frequencies that tell neighbours apart
+                initializer_range=width**-0.5,
+                tie_word_embeddings=False,
                 bos_token_id=None,
                 eos_token_id=None,
             )
@@ -84,17 +108,28 @@ class Recaller(Pretrained):
     @classmethod
     def fit(cls, model: nn.Module, *, steps: int, seed: int, log: Log) -> None:
         device = next(model.parameters()).device
-        streams = {"recall": RECALL.train, "needle": NEEDLE.train, "passages": passages}
-        drawn = {name: stream(seed=seed, batch=ROWS) for name, stream in streams.items()}
+        drawn: dict[int, dict[str, Iterator[Batch]]] = {0: {"repeated": _repeated(seed=seed, batch=64)}}
+        for length in (LENGTH // 4, LENGTH // 2, LENGTH):
+            rows = max(12, 2048 // length)
+            few = Recall(length=length, vocabulary=KEYS + VALUES, pairs=length // 16)
+            short = Needle(length=length, keys=KEYS, values=VALUES, noise=NOISE, decoys=length // 32 - 1)
+            drawn[length] = {
+                "recall": few.train(seed=seed, batch=rows),
+                "needle": short.train(seed=seed, batch=rows),
+                "passages": passages(seed=seed, batch=rows, length=length),
+            }
         hits: dict[str, float] = {}
 
         def loss_at(step: int) -> Tensor:
-            batches = {name: next(stream) for name, stream in drawn.items()}
+            done = step / steps
+            length = next(length for until, length in LESSONS if done < until)
+            batches = {name: next(stream) for name, stream in drawn[length].items()}
             inputs = torch.cat([batch.inputs for batch in batches.values()]).to(device)
-            with torch.autocast(device.type, torch.bfloat16):
-                outputs = model(input_ids=inputs, use_cache=False).logits.float()
-            loss = torch.zeros((), device=device)
-            for (name, batch), rows in zip(batches.items(), outputs.split(ROWS), strict=True):
+            outputs = model(input_ids=inputs, use_cache=False).logits
+            loss, start = torch.zeros((), device=device), 0
+            for name, batch in batches.items():
+                rows = outputs[start : start + len(batch.inputs)]
+                start += len(batch.inputs)
                 logits, targets = rows[batch.scored.to(device)], batch.targets.to(device)
                 loss = loss + functional.cross_entropy(logits, targets)
                 right = float((logits.argmax(-1) == targets).float().mean())
@@ -104,7 +139,7 @@ class Recaller(Pretrained):
         def watch() -> str:
             return "  ".join(f"{name} {right:.2f}" for name, right in hits.items())
 
-        descend(model, loss_at, steps=steps, learning_rate=3e-3, log=log, muon="layers.", watch=watch, every=50)
+        descend(model, loss_at, steps=steps, learning_rate=1e-2, log=log, muon="layers.", watch=watch, every=100)
 
     @torch.no_grad()
     def answer(self, inputs: Int[Tensor, "batch time"], *, length: int = 1) -> Int[Tensor, "batch length"]:

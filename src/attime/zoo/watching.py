@@ -65,12 +65,12 @@ def levels(seed: int) -> tuple[Level, ...]:
         Level(
             worlds=(world((1, 1), (1, 3), "move", "hop"),),
             asked=second,
-            passed=("direction", "when", "what", "exists"),
+            passed=("direction", "what", "exists"),
         ),
         Level(
             worlds=(world((2, 2), (2, 3), "move", "hop"), world((1, 2), (2, 4), "hop")),
             asked=(*second, "order"),
-            passed=NEED,
+            passed=("direction", "count", "order"),
         ),
         Level(
             worlds=(
