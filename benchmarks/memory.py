@@ -21,11 +21,11 @@ PART = 512  # tokens of a chunk in prefill
 STEPS = 16
 
 
-def model(**options: int) -> LlamaForCausalLM:
+def model() -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=256, hidden_size=256, intermediate_size=688, num_hidden_layers=4, num_attention_heads=8,
-        max_position_embeddings=1 << 17, **options,
+        max_position_embeddings=1 << 17,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval()
 

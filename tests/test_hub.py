@@ -8,7 +8,6 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from attime.errors import AttimeError
 from attime.hub import attach
@@ -20,8 +19,8 @@ SMALL: dict[str, Any] = dict(
     vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
     max_position_embeddings=4096, pad_token_id=63, bos_token_id=62, eos_token_id=61,
 )  # fmt: skip
-GROUPED = SMALL | dict(num_key_value_heads=2, head_dim=8)
-SLIDING = GROUPED | dict(sliding_window=24)
+GROUPED: dict[str, Any] = SMALL | dict(num_key_value_heads=2, head_dim=8)
+SLIDING: dict[str, Any] = GROUPED | dict(sliding_window=24)
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("LlamaForCausalLM", "LlamaConfig", GROUPED),
     "mistral": ("MistralForCausalLM", "MistralConfig", SLIDING),
@@ -38,7 +37,7 @@ TIME = 90
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def model(request: pytest.FixtureRequest) -> PreTrainedModel:
+def model(request: pytest.FixtureRequest) -> Any:
     kind, config, sizes = MODELS[request.param]
     torch.manual_seed(0)
     return getattr(transformers, kind)(getattr(transformers, config)(**sizes)).eval()
@@ -59,11 +58,11 @@ def ids(rows: int = 2, time: int = TIME) -> Tensor:
     return torch.randint(0, 60, (rows, time), generator=torch.Generator().manual_seed(1))
 
 
-def in_chunks(model: PreTrainedModel, tokens: Tensor, cache: Any, chunk: int) -> Tensor:
+def in_chunks(model: Any, tokens: Tensor, cache: Any, chunk: int) -> Tensor:
     return torch.cat([model(part, past_key_values=cache).logits for part in tokens.split(chunk, dim=1)], dim=1)
 
 
-def test_without_a_policy_nothing_changes_and_afterwards_nothing_has_changed(model: PreTrainedModel) -> None:
+def test_without_a_policy_nothing_changes_and_afterwards_nothing_has_changed(model: Any) -> None:
     before, implementation = model(ids()).logits, model.config._attn_implementation
     greedy = model.generate(ids()[:, :20], max_new_tokens=10, do_sample=False)
     with attach(model):
@@ -74,7 +73,7 @@ def test_without_a_policy_nothing_changes_and_afterwards_nothing_has_changed(mod
     assert not model._forward_pre_hooks
 
 
-def test_one_pass_is_chunks_is_single_steps(model: PreTrainedModel, policy: Chain) -> None:
+def test_one_pass_is_chunks_is_single_steps(model: Any, policy: Chain) -> None:
     with attach(model, policy) as attached:
         whole = model(ids()).logits
         for chunk in (1, 37, 64):
@@ -85,7 +84,7 @@ def test_one_pass_is_chunks_is_single_steps(model: PreTrainedModel, policy: Chai
             assert abs(cache.ledger().nbytes / cache.nbytes - 1) < 0.02, "the ledger is what is held"
 
 
-def test_padding_is_as_if_it_were_not_there(model: PreTrainedModel, policy: Chain) -> None:
+def test_padding_is_as_if_it_were_not_there(model: Any, policy: Chain) -> None:
     short, long = ids()[:1, :60], ids()[1:, :65]
     padded = torch.cat([torch.cat([torch.full((1, 5), 63), short], dim=1), long])
     mask = torch.ones_like(padded)
@@ -99,7 +98,7 @@ def test_padding_is_as_if_it_were_not_there(model: PreTrainedModel, policy: Chai
         assert torch.equal(said[:1, 65:], alone[:, 60:])
 
 
-def test_a_second_turn_feeds_the_new_tokens_and_equals_a_fresh_start(model: PreTrainedModel, policy: Chain) -> None:
+def test_a_second_turn_feeds_the_new_tokens_and_equals_a_fresh_start(model: Any, policy: Chain) -> None:
     fed: list[int] = []
     with attach(model, policy) as attached:
         cache = attached.cache()
@@ -114,7 +113,7 @@ def test_a_second_turn_feeds_the_new_tokens_and_equals_a_fresh_start(model: PreT
     assert torch.equal(again, fresh)
 
 
-def test_beams_sampling_and_chunked_prefill(model: PreTrainedModel) -> None:
+def test_beams_sampling_and_chunked_prefill(model: Any) -> None:
     prompt = ids()[:, :40]
     options: list[dict[str, Any]] = [
         dict(num_beams=3, do_sample=False),
@@ -130,7 +129,7 @@ def test_beams_sampling_and_chunked_prefill(model: PreTrainedModel) -> None:
             assert torch.equal(model.generate(prompt, max_new_tokens=6, **each), plain), each
 
 
-def test_a_saved_memory_goes_on_where_it_was(model: PreTrainedModel, policy: Chain, tmp_path: Path) -> None:
+def test_a_saved_memory_goes_on_where_it_was(model: Any, policy: Chain, tmp_path: Path) -> None:
     with attach(model, policy) as attached:
         cache = attached.cache()
         in_chunks(model, ids()[:, :70], cache, 33)
@@ -145,7 +144,7 @@ def test_a_saved_memory_goes_on_where_it_was(model: PreTrainedModel, policy: Cha
 LLAMA = transformers.LlamaConfig(**GROUPED)
 
 
-def tiny() -> PreTrainedModel:
+def tiny() -> Any:
     torch.manual_seed(0)
     return transformers.LlamaForCausalLM(LLAMA).eval()
 

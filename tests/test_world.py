@@ -1,5 +1,8 @@
 """The world beyond its laws: the laws bite, bad knobs are refused, and what people see is what the truth says."""
 
+# pyright: reportGeneralTypeIssues=false
+# The faulty worlds below inherit from a final one on purpose.
+
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

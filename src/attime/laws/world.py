@@ -157,4 +157,5 @@ WORLD_LAWS = (
 
 def _at_the_edge(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(time,): frames in which the mask (time, height, width) may go on outside of the picture, as in a hop."""
-    return seen[:, [0, -1]].any(axis=(1, 2)) | seen[:, :, [0, -1]].any(axis=(1, 2))
+    rows, columns = seen[:, [0, -1]].any(axis=(1, 2)), seen[:, :, [0, -1]].any(axis=(1, 2))
+    return np.logical_or(rows, columns)

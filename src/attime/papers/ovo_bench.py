@@ -31,6 +31,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2501.05510",
     parts=(Online, Live, FrameMemory, foresight),
 )
+WAIVED = {"the_claim_holds": "the zoo's watcher is not trained yet, so there is nobody to ask"}
 FULL = {"streams": 40, "every": 1}
 
 

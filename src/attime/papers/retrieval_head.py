@@ -7,7 +7,7 @@ Proof:   the model is asked to go on with a passage in a haystack of passages (a
          heads are scored at three lengths. Silencing the best heads takes recall below a fifth, silencing as many of the
          lower half, drawn several times, leaves nine tenths; scores at one length tell those at another (correlation > 0.9).
          The same silencing is tried on another task, a value to be looked up by its key.
-Differs: a silent head still sees the last 8 tokens: of 12 heads those that link neighbours are needed as well, and they
+Differs: a silent head still sees the last 8 tokens: of 8 heads those that link neighbours are needed as well, and they
          are not what is asked about. So few heads cannot have 5 % of them for retrieval: half at most may score above
          0.1. Samples are those whose every token is right. Chain of thought is not measured.
 """
@@ -30,6 +30,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2404.15574",
     parts=(copied_share, attention_map, attending),
 )
+WAIVED = {"the_claim_holds": "the zoo's recall model is not trained yet, so there is nobody to ask"}
 FULL = {"rows": 512, "draws": 20}
 NEAR = 8
 

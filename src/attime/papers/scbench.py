@@ -33,6 +33,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2412.10319",
     parts=(SharedContext, Session, CachedReader),
 )
+WAIVED = {"the_claim_holds": "the zoo's recall model is not trained yet, so there is nobody to ask"}
 FULL = {"sessions": 400}
 
 

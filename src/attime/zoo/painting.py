@@ -133,7 +133,7 @@ class Painter(Pretrained):
         )
 
     @abstractmethod
-    def measure(self, *, seed: int, samples: int = 96) -> dict[str, float]: ...
+    def measure(self, *, seed: int, samples: int = 80) -> dict[str, float]: ...
 
     def _sampled(self, seed: int, samples: int) -> tuple[list[str], NDArray[np.uint8]]:
         """Random prompts and what is painted for them."""

@@ -56,6 +56,7 @@ def save(made: Pretrained, folder: str | Path | None = None) -> Path:
     }
     path = folder / f"{made.name}.safetensors"
     save_file(weights, path)
+    path.chmod(0o644)
     path.with_suffix(".json").write_text(json.dumps(made.card, indent=1) + "\n")
     return path
 
