@@ -188,7 +188,7 @@ def test_mistakes_are_told_in_one_sentence() -> None:
     with pytest.raises(AttimeError, match="has none"):
         attach(learned, chain(WINDOW, Contiguous()))
     with pytest.raises(AttimeError, match="chain needs policies"):
-        chain("window")  # type: ignore[arg-type]
+        chain("window")
     with pytest.raises(AttimeError, match="window > every"):
         SinkWindow(sinks=4, window=2)
 

@@ -11,6 +11,7 @@ pytest.importorskip("transformers")
 from attime.zoo import load
 from attime.zoo.descend import descend
 from attime.zoo.recall import KINDS, NEEDLE, PASSAGE, RECALL, Recaller, passages
+from attime.zoo.store import SHIPPED
 from attime.zoo.text import LENGTH, Bytes
 
 SEED = 2_000_003
@@ -30,6 +31,8 @@ def reader_numbers(reader: Bytes) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def recaller() -> Recaller:
+    if not (SHIPPED / "recall.safetensors").is_file():
+        pytest.skip("the recall model is not trained yet")
     found = load("recall")
     assert isinstance(found, Recaller)
     return found

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from attime.errors import AttimeError
 from attime.streams.world import decode
@@ -13,13 +14,12 @@ from attime.zoo.watcher import Watcher, _lesson
 from attime.zoo.watching import NEED, Course, exam, film, right
 
 FRESH = 1_000_031
-pytestmark = pytest.mark.skipif(
-    not (SHIPPED / "watcher.safetensors").is_file(), reason="the watcher is not trained yet"
-)
 
 
 @pytest.fixture(scope="module")
 def watcher() -> Watcher:
+    if not (SHIPPED / "watcher.safetensors").is_file():
+        pytest.skip("the watcher is not trained yet")
     made = load("watcher")
     assert isinstance(made, Watcher)
     return made
@@ -72,12 +72,14 @@ def test_other_sizes_lengths_and_speeds_are_watched(watcher: Watcher) -> None:
 @pytest.mark.parametrize(
     ("shape", "texts"), [((4, 32, 32), "what happens ?"), ((2, 4, 32, 32, 3), ["a ?"]), ((0, 32, 32, 3), "a ?")]
 )
-def test_bad_input_is_an_error_that_says_so(watcher: Watcher, shape: tuple[int, ...], texts: str | list[str]) -> None:
+def test_bad_input_is_an_error_that_says_so(shape: tuple[int, ...], texts: str | list[str]) -> None:
+    watcher = Watcher(Watcher.build())
     with pytest.raises(AttimeError, match="watcher needs"):
         watcher.ask(np.zeros(shape, np.uint8), texts)
 
 
-def test_unknown_words_and_wrong_numbers_are_errors(watcher: Watcher) -> None:
+def test_unknown_words_and_wrong_numbers_are_errors() -> None:
+    watcher = Watcher(Watcher.build())
     frames = np.zeros((4, 32, 32, 3), np.uint8)
     with pytest.raises(AttimeError, match="no word"):
         watcher.ask(frames, "who is the president ?")
@@ -100,24 +102,30 @@ def test_a_turn_alone_in_a_row_is_the_turn_alone() -> None:
     question, before = asked[clip][turn], [(each.text, each.answer) for each in asked[clip][:turn]]
     for losses, earlier in ((alone, ()), (together, before)):
         (score,) = made.scores(frames[clip], question.text, [question.answer], earlier=earlier)
-        words = len(decode_length(question.answer))
+        words = len(_words(question.answer))
         assert float(losses[place]) == pytest.approx(-score / words * (2 if words > 4 else 1), rel=1e-4)
 
 
-def decode_length(answer: str) -> list[str]:
-    return [*answer.replace(".", " . ").split(), "<end>"]
-
-
-def test_patches_are_those_of_the_class() -> None:
-    """Against a slow spelling of the layout: block by block of merged patches, colour, frame, row, column."""
+@pytest.mark.parametrize("merge", [1, 2])
+def test_patches_are_those_of_the_class(merge: int) -> None:
+    """Against a slow spelling of the layout: merged block by merged block, patch by patch, colour, frame, row, column."""
     vision = Watcher.build().config.vision_config  # pyright: ignore
+    vision.spatial_merge_size = merge
     frames = torch.randint(0, 256, (2, 3, 32, 48, 3), dtype=torch.uint8)
     pixels, grid = patchify(frames, vision)
     assert grid.tolist() == [[2, 4, 6]] * 2
-    patches = pixels.reshape(2, 2, 2, 3, 2, 2, 3, 2, 8, 8)
-    red = (frames[1, 2, 16 + 8 + 5, 32 + 3, 0] / 255 - 0.48145466) / 0.26862954
-    for frame in (0, 1):  # the fourth frame repeats the third
-        assert patches[1, 1, 1, 2, 1, 0, 0, frame, 5, 3] == pytest.approx(float(red), abs=1e-6)
+    mean, deviation = torch.tensor(OPENAI_CLIP_MEAN), torch.tensor(OPENAI_CLIP_STD)
+    values = (torch.cat([frames, frames[:, 2:]], dim=1) / 255 - mean) / deviation
+    patches = [
+        values[clip, 2 * time : 2 * time + 2, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8].permute(3, 0, 1, 2)
+        for clip in range(2)
+        for time in range(2)
+        for top in range(0, 4, merge)
+        for left in range(0, 6, merge)
+        for row in range(top, top + merge)
+        for column in range(left, left + merge)
+    ]
+    torch.testing.assert_close(pixels, torch.stack(patches).flatten(1))
 
 
 def test_filters_begin_orthonormal() -> None:
@@ -128,4 +136,8 @@ def test_filters_begin_orthonormal() -> None:
 def test_a_placeholder_stands_for_each_visual_token() -> None:
     config = Watcher.build().config
     numbers = lead(torch.tensor([[8, 4, 4]]), config)
-    assert numbers.count(config.video_token_id) == 32  # pyright: ignore
+    assert numbers.count(config.video_token_id) == 128  # pyright: ignore
+
+
+def _words(answer: str) -> list[str]:
+    return [*answer.replace(".", " . ").split(), "<end>"]

@@ -64,7 +64,7 @@ def _show(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     kind = find(options.name)
     made = kind.train(
-        steps=options.steps, seed=options.seed, device=options.device, log=_quiet if options.json else print
+        steps=options.steps, seed=options.seed or 0, device=options.device, log=_quiet if options.json else print
     )
     path = save(made, options.out or "attime-zoo")
     if options.json:

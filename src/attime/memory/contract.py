@@ -92,10 +92,11 @@ class Chain(Policy):
         return [chain(), chain(SinkWindow(sinks=2, window=14, every=4))]
 
 
-def chain(*policies: Policy) -> Chain:
-    """Policies that act one after the other: `chain(SinkWindow(), Int4())`. Without any, everything is kept."""
+def chain(*policies: object) -> Chain:
+    """Policies that act one after the other: `chain(SinkWindow(), Contiguous())`. Without any, everything is kept."""
+    flat: list[Policy] = []
     for policy in policies:
         if not isinstance(policy, Policy):
             raise AttimeError(f"chain needs policies such as SinkWindow(sinks=4, window=1020); got {policy!r}.")
-    flat = [each for policy in policies for each in (policy.policies if isinstance(policy, Chain) else (policy,))]
+        flat += policy.policies if isinstance(policy, Chain) else (policy,)
     return Chain(tuple(flat), every=max((each.every for each in flat), default=1))

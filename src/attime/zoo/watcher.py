@@ -35,7 +35,7 @@ ASKED = 100  # questions of each kind that are measured
 
 @final
 class Watcher(Pretrained):
-    """A Qwen2.5-VL-class model of 0.5 M parameters that watches 4 s and answers in the world's words."""
+    """A Qwen2.5-VL-class model of 0.4 M parameters that watches 4 s and answers in the world's words."""
 
     name: ClassVar[str] = "watcher"
     about: ClassVar[str] = (
@@ -247,7 +247,8 @@ def _clips(frames: Frames, rows: int) -> Tensor:
     if clips.shape[2:4] == (SIZE, SIZE):
         return clips
     flat = clips.flatten(0, 1).movedim(-1, 1).float()
-    sized = functional.interpolate(flat, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
+    larger = min(clips.shape[2:4]) >= SIZE
+    sized = functional.interpolate(flat, (SIZE, SIZE), mode="area" if larger else "bilinear")
     return sized.round().clamp(0, 255).to(torch.uint8).movedim(1, -1).unflatten(0, clips.shape[:2])
 
 
