@@ -1,5 +1,7 @@
 """The watcher: shipped weights keep their promises on a seed that neither training nor the card has seen; its verbs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -109,7 +111,7 @@ def test_a_turn_alone_in_a_row_is_the_turn_alone() -> None:
 @pytest.mark.parametrize("merge", [1, 2])
 def test_patches_are_those_of_the_class(merge: int) -> None:
     """Against a slow spelling of the layout: merged block by merged block, patch by patch, colour, frame, row, column."""
-    vision = Watcher.build().config.vision_config  # pyright: ignore
+    vision: Any = Watcher.build().config.vision_config  # pyright: ignore
     vision.spatial_merge_size = merge
     frames = torch.randint(0, 256, (2, 3, 32, 48, 3), dtype=torch.uint8)
     pixels, grid = patchify(frames, vision)
