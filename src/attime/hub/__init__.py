@@ -2,5 +2,8 @@
 
 from attime.hub.attached import Attached, attach
 from attime.hub.attending import attending
+from attime.hub.located import sites
+from attime.hub.steered import Steered, steer
+from attime.hub.watched import Record, Watched, watch
 
-__all__ = ["Attached", "attach", "attending"]
+__all__ = ["Attached", "Record", "Steered", "Watched", "attach", "attending", "sites", "steer", "watch"]

@@ -11,7 +11,7 @@ from attime.part import Part
 
 __all__ = ["ROOMS", "cases", "examples_of", "laws_of", "parts_of"]
 
-ROOMS = ("streams", "tokens", "attention", "memory", "models", "tasks")
+ROOMS = ("streams", "tokens", "attention", "memory", "models", "tasks", "control")
 
 
 def parts_of(room: str) -> list[type[Part]]:

@@ -1,0 +1,163 @@
+"""What a control is: pure functions on what one attention call computes, at the sites and steps where it acts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from attime.errors import AttimeError
+from attime.part import Part
+from attime.site import Kind, Site, Where
+
+__all__ = ["STAGES", "Call", "Control", "Layout", "Traits", "steered"]
+
+Heads = Float[Tensor, "batch heads time head_dim"]
+Maps = Float[Tensor, "batch heads query key"]
+STAGES = ("heads", "scores", "maps", "outputs")
+"""What a control can change, in the order in which an attention call computes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Which tokens of a call are parts of a clip: `frames` times `places` tokens from `start` on, frame by frame."""
+
+    frames: int
+    places: int
+    """Tokens of a frame."""
+    start: int = 0
+    """Tokens (words) before the first frame."""
+
+    @property
+    def stop(self) -> int:
+        """The token after the last frame."""
+        return self.start + self.frames * self.places
+
+
+@dataclass
+class Call:
+    """One call of attention at one site: what a control or a measure may look at."""
+
+    site: Site
+    step: int
+    """Forward passes of the model, or changes of its time step, since the block was entered."""
+    q: Heads
+    k: Heads
+    """As attention sees them, rotated; key-value heads are repeated for their query heads."""
+    v: Heads
+    scale: float
+    mask: Tensor | None = None
+    """What is added to the scores (0 or -inf as a rule), causality included; broadcasts to (batch heads query key)."""
+    layout: Layout | None = None
+    """None where tokens are not parts of a clip."""
+    visual: Bool[Tensor, "batch key"] | None = None
+    """Which keys are tokens of pictures or clips, in a vision-language model."""
+    hidden: Tensor | None = None
+    """(batch, time, dim): what the attention module was given."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Whatever a control writes down for its later calls in the same block."""
+
+    @cached_property
+    def scores(self) -> Maps:
+        """Logits before the softmax, in float32 at least."""
+        q, k = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in (self.q, self.k))
+        scores = q @ k.transpose(-1, -2) * self.scale
+        return scores if self.mask is None else scores + self.mask
+
+    @cached_property
+    def maps(self) -> Maps:
+        """Softmax of the scores: rows sum to one."""
+        return self.scores.softmax(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What a control claims or needs; each claim is checked by a law."""
+
+    rows: bool = True
+    """The maps that it makes have rows of sum one, with no entry below 0."""
+    kinds: tuple[Kind, ...] = ()
+    """Kinds of sites for which it is meant; empty: any."""
+    visual: bool = False
+    """Needs to know which tokens are of pictures."""
+    layout: bool = False
+    """Needs to know which tokens are of which frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control(Part):
+    """A frozen, keyword-only dataclass that overrides one or more of the four stages; what it does not override stays fast.
+
+    A stage is a pure function: it returns what shall be used instead and leaves its arguments as they are. What several
+    calls share goes into `call.notes`.
+    """
+
+    traits: ClassVar[Traits] = Traits()
+    where: ClassVar[Where | None] = None
+    """The sites where it acts unless the user says otherwise; None: all of its kinds."""
+    strength: float = 1.0
+    """0 is the identity, bit for bit."""
+    steps: range | None = None
+    """Steps at which it acts; None: all."""
+
+    def heads(self, call: Call) -> tuple[Heads, Heads, Heads]:
+        """Queries, keys and values before the scores."""
+        return call.q, call.k, call.v
+
+    def scores(self, scores: Maps, call: Call) -> Maps:
+        """Logits before the softmax."""
+        return scores
+
+    def maps(self, maps: Maps, call: Call) -> Maps:
+        """Attention after the softmax."""
+        return maps
+
+    def outputs(self, out: Heads, call: Call) -> Heads:
+        """Outputs of every head, before they are mixed."""
+        return out
+
+    def acts(self, call: Call) -> bool:
+        """Whether it has anything to do at this step."""
+        return self.strength != 0 and (self.steps is None or call.step in self.steps)
+
+    @classmethod
+    def stages(cls) -> tuple[str, ...]:
+        """The stages that this class overrides."""
+        return tuple(stage for stage in STAGES if getattr(cls, stage) is not getattr(Control, stage))
+
+
+def steered(
+    call: Call, controls: list[tuple[Control, dict[str, Any]]], fast: Callable[[Heads, Heads, Heads], Heads]
+) -> Heads:
+    """Outputs of a call under controls, each with its own notes; `fast` is attention where nobody asks for scores or maps.
+
+    What the controls made of queries, keys, values, scores and maps is what `call` holds afterwards.
+    """
+    notes = call.notes
+    stages = {stage for control, _ in controls for stage in control.stages()}
+    for control, own in controls:
+        call.notes = own
+        call.q, call.k, call.v = control.heads(call)
+    if not stages & {"scores", "maps"}:
+        out = fast(call.q, call.k, call.v)
+    else:
+        for stage in ("scores", "maps"):
+            now = getattr(call, stage)
+            for control, own in controls:
+                call.notes = own
+                now = getattr(control, stage)(now, call)
+                if now.shape[-2:] != (call.q.shape[2], call.k.shape[2]):
+                    raise AttimeError(
+                        f"{type(control).__name__} must keep the {stage} (query key) of {call.site.name} as they are, "
+                        f"{call.q.shape[2]} x {call.k.shape[2]}; it made {now.shape[-2]} x {now.shape[-1]}."
+                    )
+            setattr(call, stage, now)
+        out = call.maps.to(call.v.dtype) @ call.v
+    for control, own in controls:
+        call.notes = own
+        out = control.outputs(out, call)
+    call.notes = notes
+    return out

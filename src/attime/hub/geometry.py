@@ -1,0 +1,98 @@
+"""What a model is being given while it runs: which step this is, which tokens are of which frame, which are of pictures."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attime.control.contract import Layout
+from attime.hub.located import FLAT
+from attime.site import Site
+
+__all__ = ["Geometry"]
+
+TEXT_FIRST = ("CogVideoX", "Flux")
+"""Joint models that put words before what they paint; the others put them behind."""
+FRAMES_SECOND = ("CogVideoX",)
+"""Models that take clips as (batch, frames, channels, height, width); the others take channels second."""
+VISUAL = ("image_token_id", "video_token_id", "image_token_index", "video_token_index")
+
+
+class Geometry:
+    """Follows the forward passes of one model."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self.root = root
+        self.step = -1
+        self.clip: tuple[int, int] | None = None
+        """Frames, and tokens of a frame."""
+        self.pictures: Tensor | None = None
+        """(batch, tokens so far): which are of pictures."""
+        self._when: float | None = None
+        self._hook: Any = None
+        self._names = inspect.signature(root.forward)
+
+    def open(self) -> None:
+        """Begin to follow."""
+        self._hook = self.root.register_forward_pre_hook(self._follow, with_kwargs=True)
+
+    def close(self) -> None:
+        """Stop."""
+        self._hook.remove()
+
+    def layout(self, site: Site, tokens: int) -> Layout | None:
+        """Which of so many queries of a call are of which frame."""
+        if site.kind == "temporal":
+            return Layout(frames=tokens, places=1)
+        if site.kind == "spatial" or (site.kind == "cross" and type(self.root).__name__.startswith(FLAT)):
+            return Layout(frames=1, places=tokens)
+        if self.clip is None:
+            return None
+        frames, places = self.clip
+        spare = tokens - frames * places
+        if spare < 0:
+            return None
+        first = type(self.root).__name__.startswith(TEXT_FIRST)
+        return Layout(frames=frames, places=places, start=spare if first else 0)
+
+    def visual(self, site: Site, tokens: int) -> Tensor | None:
+        """Which of so many keys are of pictures; keys of a language model's past are all that have come."""
+        if self.pictures is None or site.part == "vision" or self.pictures.shape[1] != tokens:
+            return None
+        return self.pictures
+
+    def _follow(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = self._names.bind_partial(*args, **kwargs).arguments
+        given |= given.pop("kwargs", {})
+        when = given.get("timestep")
+        now = None if when is None else float(torch.as_tensor(when).flatten()[0])
+        if now is None or now != self._when:
+            self.step += 1
+        self._when = now
+        self._clips(given.get("hidden_states", given.get("sample")))
+        self._words(given)
+
+    def _clips(self, latents: Any) -> None:
+        if not isinstance(latents, Tensor) or latents.ndim not in (4, 5):
+            return
+        config: Any = self.root.config
+        patch = getattr(config, "patch_size", 1) or 1
+        deep, high, wide = (
+            patch if isinstance(patch, (tuple, list)) else (getattr(config, "patch_size_t", 1) or 1, patch, patch)
+        )
+        second = type(self.root).__name__.startswith(FRAMES_SECOND)
+        frames = 1 if latents.ndim == 4 else latents.shape[1 if second else 2]
+        self.clip = (-(-frames // deep), (latents.shape[-2] // high) * (latents.shape[-1] // wide))
+
+    def _words(self, given: dict[str, Any]) -> None:
+        ids, config = given.get("input_ids"), getattr(self.root, "config", None)
+        marks = {mark for name in VISUAL if isinstance(mark := getattr(config, name, None), int)}
+        if not isinstance(ids, Tensor) or not marks:
+            return
+        new = torch.isin(ids, torch.tensor(sorted(marks), device=ids.device))
+        past = given.get("past_key_values")
+        before = 0 if past is None else int(past.get_seq_length())
+        known = self.pictures
+        goes_on = known is not None and before and known.shape == (len(ids), before)
+        self.pictures = torch.cat([known, new], dim=1) if goes_on and known is not None else new

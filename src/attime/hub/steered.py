@@ -1,0 +1,82 @@
+"""`with steer(pipeline, control):` attention at some sites is changed, as long as this lasts."""
+
+from types import TracebackType
+from typing import Any
+
+from attime.control.contract import Call, Control
+from attime.errors import AttimeError
+from attime.hub.located import sites
+from attime.hub.tap import Chosen, Listener
+from attime.site import select
+
+__all__ = ["Steered", "steer"]
+
+
+def steer(model: object, *controls: Control, where: Chosen = None) -> "Steered":
+    """Put controls under the attention of a model, or of the models of a pipeline, inside a `with`.
+
+    Several act one after the other, those of an outer `with` first. Without `where` each acts at the sites for which it is
+    meant. A control of strength 0 changes nothing, bit for bit; afterwards the model is as it was.
+    """
+    return Steered(model, controls, where)
+
+
+class Steered:
+    """A model under controls; see `steer`."""
+
+    def __init__(self, model: object, controls: tuple[Control, ...], where: Chosen) -> None:
+        wrong = [each for each in controls if not isinstance(each, Control)]
+        if wrong or not controls:
+            raise AttimeError(
+                f"steer needs controls such as TemporalPrior(strength=1.0); got {wrong[0] if wrong else 'none'!r}."
+            )
+        self._under = [_Under(model, control, where) for control in controls]
+
+    def __enter__(self) -> "Steered":
+        opened: list[_Under] = []
+        try:
+            for each in self._under:
+                each.open()
+                opened.append(each)
+        except BaseException:
+            for each in opened:
+                each.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each in reversed(self._under):
+            each.close()
+
+
+class _Under(Listener):
+    """One control and its notes."""
+
+    def __init__(self, model: object, control: Control, where: Chosen) -> None:
+        there, kinds = sites(model), control.traits.kinds
+        own = [site for site in there if not kinds or site.kind in kinds]
+        if not own:
+            raise AttimeError(
+                f"{type(control).__name__} steers {' or '.join(kinds)} attention; {type(model).__name__} has only "
+                f"{', '.join(sorted({f'{site.part} {site.kind}' for site in there}))}."
+            )
+        super().__init__(model, select(own, control.where if where is None else where))
+        self.control, self.notes = control, dict[str, Any]()
+
+    def open(self) -> None:
+        self.notes.clear()
+        super().open()
+
+    def controls(self, call: Call) -> list[tuple[Control, dict[str, Any]]]:
+        if not self.control.acts(call):
+            return []
+        for need in ("visual", "layout"):
+            if getattr(self.control.traits, need) and getattr(call, need) is None:
+                what = "which tokens are of pictures" if need == "visual" else "which tokens are of which frame"
+                raise AttimeError(
+                    f"{type(self.control).__name__} must know {what}, and {call.site.name} does not tell: use it on a "
+                    f"{'vision-language' if need == 'visual' else 'video'} model, called as a whole."
+                )
+        return [(self.control, self.notes)]

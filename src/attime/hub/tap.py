@@ -1,0 +1,223 @@
+"""The one place where attime gets between a model and its attention: while a tap is open, calls of
+`scaled_dot_product_attention` at chosen sites go through it, and all others straight on.
+
+Nothing is patched: a tap is a torch function mode and hooks on the modules of its sites, and leaves the model as it was.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
+
+from attime.control.contract import Call, Control, steered
+from attime.errors import AttimeError
+from attime.hub.geometry import Geometry
+from attime.hub.located import owners, sites
+from attime.site import Site, Where, select
+
+__all__ = ["Chosen", "Listener", "Tap"]
+
+Chosen = Where | str | Site | Iterable[Site] | None
+"""What `where=` takes; see `attime.site.select`."""
+
+
+class Listener:
+    """Somebody at some sites: controls that change calls, or a watcher that looks at them afterwards."""
+
+    def __init__(self, model: object, where: Chosen) -> None:
+        self.model, self.sites = model, select(sites(model), where)
+        self._taps: list[Tap] = []
+
+    def open(self) -> None:
+        """Begin to listen."""
+        for owner, root in owners(self.model).items():
+            prefix = f"{owner}." if owner else ""
+            own = {site.name.removeprefix(prefix): site for site in self.sites if site.name.startswith(prefix)}
+            if own:
+                self._taps.append(Tap.of(root))
+                self._taps[-1].join(self, own)
+
+    def close(self) -> None:
+        """Stop; the last one to leave a model closes its tap."""
+        for tap in self._taps:
+            tap.leave(self)
+        self._taps = []
+
+    def controls(self, call: Call) -> list[tuple[Control, dict[str, Any]]]:
+        """Controls that act on this call, with their notes."""
+        return []
+
+    explicit: bool = False
+    """Outputs must be computed from the map."""
+
+    def see(self, call: Call, out: Tensor) -> None:
+        """Look at what the call has become."""
+
+
+class Tap(TorchFunctionMode):
+    """Everybody who listens to one model; a model has one tap at most."""
+
+    _open: "WeakKeyDictionary[nn.Module, Tap]" = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, root: nn.Module) -> "Tap":
+        """The model's tap, opened if it is not."""
+        if root not in cls._open:
+            cls._open[root] = cls(root)
+        return cls._open[root]
+
+    def __init__(self, root: nn.Module) -> None:
+        super().__init__()
+        self.root = root
+        self.geometry = Geometry(root)
+        self._here: dict[str, list[tuple[Listener, Site]]] = {}
+        self._hooks: dict[str, list[Any]] = {}
+        self._running: list[tuple[str, Tensor | None]] = []
+        self._calls = 0
+        self._before: list[tuple[Any, str]] = []
+
+    def join(self, listener: Listener, own: dict[str, Site]) -> None:
+        """Hear of the calls of these modules, after everybody who is there already."""
+        self._use_sdpa(own)
+        if not self._here:
+            self.geometry.open()
+            self.__enter__()
+        for path, site in own.items():
+            if path not in self._hooks:
+                module = self.root.get_submodule(path)
+                self._here[path] = []
+                self._hooks[path] = [
+                    module.register_forward_pre_hook(self._enters(path), with_kwargs=True),
+                    module.register_forward_hook(self._leaves, always_call=True),
+                ]
+            self._here[path].append((listener, site))
+
+    def leave(self, listener: Listener) -> None:
+        """Hear no more."""
+        for path in list(self._here):
+            self._here[path] = [each for each in self._here[path] if each[0] is not listener]
+            if not self._here[path]:
+                del self._here[path]
+                for hook in self._hooks.pop(path):
+                    hook.remove()
+        if not self._here:
+            self.__exit__(None, None, None)
+            self.geometry.close()
+            for config, name in self._before:
+                config._attn_implementation = name
+            self._before = []
+            del self._open[self.root]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention and self._running:
+            self._calls += 1
+            return self._attend(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        path, hidden = self._running[-1]
+        here = self._here[path]
+        plain = {"attn_mask": attn_mask, "dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
+        shared = key.shape[1] != query.shape[1]
+        repeated = query.shape[1] // key.shape[1]
+        site = here[0][1]
+        call = Call(
+            site=site,
+            step=self.geometry.step,
+            q=query,
+            k=key.repeat_interleave(repeated, 1) if shared else key,
+            v=value.repeat_interleave(repeated, 1) if shared else value,
+            scale=query.shape[-1] ** -0.5 if scale is None else scale,
+            mask=_added(query, key, attn_mask, causal=is_causal),
+            layout=self.geometry.layout(site, query.shape[2]),
+            visual=self.geometry.visual(site, key.shape[2]),
+            hidden=hidden,
+        )
+        controls = [each for listener, _ in here for each in listener.controls(call)]
+
+        def fast(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            if q is query and k is call_k and v is call_v:
+                return F.scaled_dot_product_attention(query, key, value, enable_gqa=enable_gqa, **plain)
+            return F.scaled_dot_product_attention(q, k, v, **plain)
+
+        call_k, call_v = call.k, call.v
+        if any(listener.explicit for listener, _ in here):
+            out = steered(call, [*controls, (_MAPS, {})], fast)
+        else:
+            out = steered(call, controls, fast)
+        for listener, own in here:
+            call.site = own
+            listener.see(call, out)
+        return out
+
+    def _enters(self, path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            hidden = kwargs.get("hidden_states", args[0] if args else None)
+            self._running.append((path, hidden if isinstance(hidden, Tensor) else None))
+            self._calls = 0
+
+        return hook
+
+    def _leaves(self, module: nn.Module, args: Any, output: Any) -> None:
+        path, _ = self._running.pop()
+        if not self._calls and output is not None:
+            raise AttimeError(
+                f"{path} ran without torch's scaled_dot_product_attention, so nobody can look at it or steer it: give the "
+                f"model the sdpa attention (set_attn_implementation('sdpa'), or AttnProcessor2_0 in diffusers)."
+            )
+
+    def _use_sdpa(self, own: Iterable[str]) -> None:
+        """Models of transformers compute attention by torch's own function as long as the tap is open."""
+        for path, model in self.root.named_modules():
+            inside = [site for site in own if site.startswith(path)]
+            if not isinstance(model, PreTrainedModel) or not inside or model.config._attn_implementation == "sdpa":
+                continue
+            name = str(model.config._attn_implementation)
+            if name != "eager":
+                raise AttimeError(
+                    f"{type(model).__name__} computes attention by {name!r}, which hides it: call "
+                    f"set_attn_implementation('sdpa') first, or detach the memory."
+                )
+            self._before.append((model.config, name))
+            model.config._attn_implementation = "sdpa"
+
+
+class _Maps(Control):
+    """Changes nothing, but has outputs computed from the map, so that gradients reach it."""
+
+    def maps(self, maps: Tensor, call: Call) -> Tensor:
+        return maps
+
+    @classmethod
+    def examples(cls) -> list["_Maps"]:
+        return [cls()]
+
+
+_MAPS = _Maps()
+
+
+def _added(query: Tensor, key: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor | None:
+    """The mask of torch's function as what is added to scores."""
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros(mask.shape, dtype=query.dtype, device=mask.device).masked_fill(~mask, -torch.inf)
+    if causal:
+        later = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).triu(1)
+        never = torch.zeros(later.shape, dtype=query.dtype, device=query.device).masked_fill(later, -torch.inf)
+        mask = never if mask is None else mask + never
+    return mask

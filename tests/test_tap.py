@@ -1,0 +1,255 @@
+"""Watching and steering at sites: the model as it was, what is seen is what happened, and clear sentences."""
+
+from dataclasses import dataclass
+from typing import final
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attime.control import Call, Control, Layout, Traits
+from attime.errors import AttimeError
+from attime.hub import attach, sites, steer, watch
+from attime.site import kind, layer
+from tiny_models import MODELS
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Flat(Control):
+    """Maps on the way to uniform ones, over the keys that are seen."""
+
+    def maps(self, maps: Tensor, call: Call) -> Tensor:
+        seen = (maps > 0).to(maps.dtype)
+        return maps + self.strength * (seen / seen.sum(-1, keepdim=True) - maps)
+
+    @classmethod
+    def examples(cls):
+        return [cls(), cls(strength=0.5)]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Louder(Control):
+    """Outputs times 1 + strength."""
+
+    traits = Traits(kinds=("temporal",))
+
+    def outputs(self, out: Tensor, call: Call) -> Tensor:
+        return out * (1 + self.strength)
+
+    @classmethod
+    def examples(cls):
+        return [cls(), cls(strength=0.5)]
+
+
+@torch.no_grad()
+def called(model, inputs):
+    """The first tensor that the model makes."""
+    made = model(**inputs)
+    for name in ("logits", "sample", "last_hidden_state", "logits_per_image"):
+        if getattr(made, name, None) is not None:
+            return getattr(made, name).clone()
+    raise AssertionError(made.keys())
+
+
+def hooked(model):
+    """How many hooks its modules have."""
+    return sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in model.modules())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_watched_model_says_the_same_and_is_left_as_it_was(name):
+    model, inputs = MODELS[name].made()
+    before, hooks = called(model, inputs), hooked(model)
+    with watch(model) as seen:
+        assert torch.equal(called(model, inputs), before)
+    assert {record.site.name for record in seen} == {site.name for site in sites(model)}
+    for record in seen:
+        torch.testing.assert_close(record.value.sum(-1), torch.ones(record.value.shape[:-1]))
+        assert record.value.shape[1] == record.site.heads
+    count = len(seen)
+    assert torch.equal(called(model, inputs), before)
+    assert len(seen) == count
+    assert hooked(model) == hooks
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_steering_changes_what_it_should_and_nothing_afterwards(name):
+    model, inputs = MODELS[name].made()
+    before = called(model, inputs)
+    with steer(model, Flat(strength=0.0)):
+        assert torch.equal(called(model, inputs), before)
+    with steer(model, Flat()), watch(model) as seen:
+        assert not torch.equal(called(model, inputs), before)
+    for record in seen:
+        there = record.value > 0
+        assert torch.allclose(record.value[there], (1 / there.sum(-1, keepdim=True)).expand_as(record.value)[there])
+    assert torch.equal(called(model, inputs), before)
+
+
+@pytest.mark.parametrize("name", ["llama", "whisper", "clip"])
+def test_maps_are_those_of_the_model_itself(name):
+    model, inputs = MODELS[name].made()
+    with watch(model, where="self") as seen:
+        called(model, inputs)
+    model.set_attn_implementation("eager")
+    made = model(**inputs, output_attentions=True)
+    own = {
+        "llama": lambda: made.attentions,
+        "whisper": lambda: (*made.encoder_attentions, *made.decoder_attentions),
+        "clip": lambda: made.text_model_output.attentions,
+    }[name]()
+    for record, wanted in zip(seen, own, strict=True):
+        torch.testing.assert_close(record.value, wanted)
+
+
+def test_a_model_set_to_eager_is_watched_and_stays_eager():
+    model, inputs = MODELS["llava-onevision"].made()
+    model.set_attn_implementation("eager")
+    with watch(model, where="vision") as seen:
+        called(model, inputs)
+    assert len(seen) == 2
+    assert {part.config._attn_implementation for part in (model, model.model.vision_tower)} == {"eager"}
+
+
+def test_a_control_acts_at_its_sites_alone():
+    model, inputs = MODELS["animatediff"].made()
+    with steer(model, Louder(), where=layer(0)), watch(model, where="temporal 0", keep="outputs") as loud:
+        called(model, inputs)
+    with watch(model, where="temporal", keep="outputs") as plain:
+        called(model, inputs)
+    assert len(loud) == 1 < len(plain) == 14
+    torch.testing.assert_close(loud.records[0].value, 2 * plain.records[0].value)
+
+
+def test_several_controls_act_in_order_and_what_is_watched_is_what_came_of_it():
+    model, inputs = MODELS["latte"].made()
+    with watch(model, where="temporal", keep="outputs") as plain:
+        called(model, inputs)
+    with (
+        steer(model, Louder(strength=1.0)),
+        steer(model, Louder(strength=0.5)),
+        watch(model, where="temporal", keep="outputs") as seen,
+    ):
+        called(model, inputs)
+    torch.testing.assert_close(seen.records[0].value, 3 * plain.records[0].value)
+    with watch(model, where="temporal", keep="outputs") as again, steer(model, Louder(), Louder(strength=0.5)):
+        called(model, inputs)
+    torch.testing.assert_close(again.records[0].value, seen.records[0].value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "layout"),
+    [
+        ("cogvideox", "joint", Layout(frames=3, places=16, start=3)),
+        ("wan", "joint", Layout(frames=3, places=16)),
+        ("sd3", "joint", Layout(frames=1, places=16)),
+        ("latte", "temporal", Layout(frames=5, places=1)),
+        ("animatediff", "temporal", Layout(frames=5, places=1)),
+    ],
+)
+def test_a_frame_that_changes_is_where_the_layout_says(name, kinds, layout):
+    model, inputs = MODELS[name].made()
+    found = []
+    with watch(model, where=f"{kinds} 0", keep=lambda call: (found.append(call.layout), call.q)[1]) as seen:
+        called(model, inputs)
+        key = "hidden_states" if "hidden_states" in inputs else "sample"
+        changed = inputs[key].clone()
+        last = changed.select(1 if name == "cogvideox" else 2, -1) if changed.ndim == 5 else changed
+        last += 1.0
+        called(model, inputs | {key: changed})
+    assert found[0] == layout
+    if kinds == "joint":
+        one, two = (record.value for record in seen)
+        moved = (one != two).any(-1).any(1)[0].nonzero()[:, 0]
+        last = range(layout.stop - layout.places, layout.stop)
+        assert set(moved.tolist()) == set(last)
+
+
+def test_steps_follow_time_steps_and_tokens():
+    model, inputs = MODELS["latte"].made()
+    with watch(model, where="temporal 0") as seen:
+        for when in (9, 9, 5, 1):
+            called(model, inputs | {"timestep": torch.tensor([when])})
+    assert [record.step for record in seen] == [0, 0, 1, 2]
+    with steer(model, Louder(steps=range(1, 2))), watch(model, where="temporal 0", keep="outputs") as some:
+        for when in (9, 5, 1):
+            called(model, inputs | {"timestep": torch.tensor([when])})
+    with watch(model, where="temporal 0", keep="outputs") as none:
+        for when in (9, 5, 1):
+            called(model, inputs | {"timestep": torch.tensor([when])})
+    assert [
+        torch.equal(one, two) for one, two in zip((r.value for r in some), (r.value for r in none), strict=True)
+    ] == [True, False, True]
+    llama, _ = MODELS["llama"].made()
+    with watch(llama, where=layer(1), keep=lambda call: torch.tensor(call.k.shape[2])) as lengths:
+        llama.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=4, do_sample=False)
+    assert [(record.step, int(record.value)) for record in lengths] == [(0, 3), (1, 4), (2, 5), (3, 6)]
+
+
+def test_visual_tokens_are_known_in_prefill_and_in_decoding():
+    model, inputs = MODELS["qwen2.5-vl"].made()
+    with watch(model, where="language 0", keep=lambda call: call.visual.sum(1)) as seen:
+        model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert [record.value.tolist() for record in seen] == [[8]] * 3
+
+
+def test_gradients_reach_the_maps():
+    model, inputs = MODELS["llama"].made()
+    with watch(model, where=layer(0), detach=False) as seen:
+        loss = model(**inputs, labels=inputs["input_ids"]).loss
+    (gradient,) = torch.autograd.grad(loss, [seen.records[0].value])
+    assert gradient.abs().max() > 0
+
+
+def test_an_exception_inside_leaves_the_model_as_it_was():
+    model, inputs = MODELS["wan"].made()
+    before = called(model, inputs)
+    with pytest.raises(RuntimeError), steer(model, Flat()):
+        called(model, inputs | {"encoder_hidden_states": torch.randn(1, 3, 9)})
+    assert torch.equal(called(model, inputs), before)
+    assert not hooked(model)
+
+
+def test_memory_is_bounded_and_said():
+    model, inputs = MODELS["llama"].made()
+    with pytest.raises(AttimeError, match="would hold more than most_bytes=100"), watch(model, most_bytes=100):
+        called(model, inputs)
+    called(model, inputs)
+
+
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        (lambda model: watch(model, where="temporal"), "selects none of the 2 sites"),
+        (lambda model: watch(model, keep="colours"), "watch keeps maps, scores"),
+        (lambda model: steer(model, Louder()), "steers temporal attention; LlamaForCausalLM has only language self"),
+        (lambda model: steer(model, "loud"), "steer needs controls such as"),
+        (lambda model: steer(nn.Linear(2, 2), Flat()), "has no module whose class ends with Attention"),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(begin, said):
+    model, _ = MODELS["llama"].made()
+    with pytest.raises(AttimeError, match=said) as error:
+        begin(model)
+    assert "\n" not in str(error.value)
+
+
+def test_a_memory_under_the_model_hides_attention_and_says_so():
+    model, inputs = MODELS["llama"].made()
+    with attach(model), pytest.raises(AttimeError, match="hides it"), watch(model):
+        called(model, inputs)
+    called(model, inputs)
+
+
+def test_a_model_compiled_before_is_watched():
+    model, inputs = MODELS["wan"].made()
+    before = called(model, inputs)
+    compiled = torch.compile(model, backend="eager")
+    torch.testing.assert_close(called(compiled, inputs), before)
+    with steer(model, Flat(), where=kind("joint")), watch(model, where=kind("joint")) as seen:
+        steered = called(compiled, inputs)
+    assert len(seen) == 2
+    assert not torch.allclose(steered, before)
+    torch.testing.assert_close(called(compiled, inputs), before)
