@@ -1,7 +1,32 @@
 """Room lens: measures of what attention does, as functions of queries, keys and maps."""
 
 from attime.lens.attention import attention_map
+from attime.lens.decay import decay_rate, spacetime_profile
 from attime.lens.gates import gated_attention
+from attime.lens.hops import divergence, hop_profile
 from attime.lens.retrieval import copied_share, echo, induction
+from attime.lens.rhythm import attention_distance, future_influence, local_heads
+from attime.lens.saliency import agreement, hidden_saliency
+from attime.lens.sinks import attention_received, sink_rate
+from attime.lens.temporal_energy import energy_split, temporal_energy
 
-__all__ = ["attention_map", "copied_share", "echo", "gated_attention", "induction"]
+__all__ = [
+    "agreement",
+    "attention_distance",
+    "attention_map",
+    "attention_received",
+    "copied_share",
+    "decay_rate",
+    "divergence",
+    "echo",
+    "energy_split",
+    "future_influence",
+    "gated_attention",
+    "hidden_saliency",
+    "hop_profile",
+    "induction",
+    "local_heads",
+    "sink_rate",
+    "spacetime_profile",
+    "temporal_energy",
+]
