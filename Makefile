@@ -1,5 +1,6 @@
 # make compare   which attention should I use? (on the source of Python's standard library)
 # make test      lint, types, layers, laws and tests
+# make test-oldest   the hub and the laws of memory on the oldest transformers that is supported; OLDEST=5.12 for another
 # make bench     kernels and mixers against their peers, as ratios
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,8 +18,20 @@ test: .venv/ready
 	$(BIN)/pytest -n 2 -m "not compiles"
 	JAXTYPING_DISABLE=1 $(BIN)/pytest -n 2 -m compiles
 
+OLDEST ?= 5.4
+OLD := .venv-transformers-$(OLDEST)
+test-oldest: $(OLD)/ready
+	$(OLD)/bin/python -m pytest -p no:cacheprovider tests/test_hub.py tests/test_hub_vision.py tests/test_memory_laws.py
+
+# An environment of its own that falls back on .venv for everything but transformers and what that pins.
+$(OLD)/ready: .venv/ready
+	$(BIN)/python -m venv $(OLD)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib")); print("$(CURDIR)/src")' > "$$($(OLD)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/attime.pth"
+	$(OLD)/bin/python -m pip install --quiet --disable-pip-version-check 'transformers==$(OLDEST).*'
+	touch $@
+
 bench: .venv/ready
-	for each in windows recurrence scan testtime neighbourhood stream; do $(BIN)/python benchmarks/$$each.py | tee benchmarks/results/$$each.txt; done
+	for each in windows recurrence scan testtime neighbourhood stream memory; do $(BIN)/python benchmarks/$$each.py | tee benchmarks/results/$$each.txt; done
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .
@@ -32,4 +45,4 @@ format: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	touch $@
 
-.PHONY: compare test bench format
+.PHONY: compare test test-oldest bench format

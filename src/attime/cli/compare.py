@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from attime.cli.sources import Source, source_of
+from attime.errors import AttimeError
 from attime.models.recipe import mixers as all_mixers
 from attime.report import table, write_page
 from attime.tasks.compare import compare as run_compare
@@ -36,6 +37,12 @@ MIXERS = (
 
 def compare(options: argparse.Namespace) -> int:
     """Run the comparison the options describe; print the table, the answer and where the page is."""
+    if options.memory is not None:
+        from attime.cli.memories import memories
+
+        return memories(options)
+    if options.model is not None or options.file is not None:
+        raise AttimeError("--model and FILE go with --memory; a text to train on is given by --text FILE.")
     source = source_of(options)
     budget = _budget(options, source)
     names = options.mixers or list(MIXERS)

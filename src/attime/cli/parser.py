@@ -71,12 +71,18 @@ def parser() -> argparse.ArgumentParser:
     )
     stream.add_argument("file", metavar="FILE", help="a text file, or - for standard input")
     stream.add_argument(
-        "--model", metavar="PATH", help="a language model of transformers (default: the zoo's, over bytes)"
+        "--model", metavar="PATH_OR_ID", help="a language model of transformers (default: the zoo's, over bytes)"
     )
     stream.add_argument(
         "--memory",
         default="sinks=4,window=1020",
         help="such as sinks=4,window=1020 (default), none, 'SinkWindow() + Contiguous()'",
+    )
+    stream.add_argument(
+        "--quantize", type=int, choices=(2, 4, 8), metavar="BITS", help="keep what is not recent in 2, 4 or 8 bits"
+    )
+    stream.add_argument(
+        "--disk", metavar="DIR", help="park what leaves the window there, and bring back what a token asks for"
     )
     stream.add_argument("--chunk", type=int, default=512, help="bytes read at a time (default 512)")
     stream.add_argument("--json", action="store_true", help="one JSON object")
@@ -98,6 +104,19 @@ def parser() -> argparse.ArgumentParser:
         "--out", metavar="DIR", help="where weights and card are (default: the package; train: attime-zoo)"
     )
     zoo.add_argument("--json", action="store_true", help="one JSON object")
+
+    sites = _command(commands, "sites", "attime.cli.lens:sites", "where a model attends: parts, kinds, layers, heads")
+    sites.add_argument("model", metavar="MODEL", help="zoo:NAME, or a folder or id of transformers or diffusers")
+    sites.add_argument("--where", help="only these: 'temporal up_blocks.1', 'decoder cross 2-3'")
+    sites.add_argument("--json", action="store_true", help="one JSON object")
+
+    lens = _command(commands, "lens", "attime.cli.lens:lens", "one page to look at attention over time in a model")
+    lens.add_argument("model", metavar="MODEL", help="zoo:NAME, or a folder or id of a language model")
+    lens.add_argument("input", metavar="INPUT", help="a text or file to read, a film or sound, or a sentence to paint")
+    lens.add_argument("-o", "--out", default="lens.html", metavar="PAGE", help="the page (default lens.html)")
+    lens.add_argument("--ask", help="a question about a film or sound")
+    lens.add_argument("--where", help="only these sites (attime sites MODEL)")
+    lens.add_argument("--step", type=int, help="of a painter: the denoising step (default 8 of 20)")
 
     bench = _command(
         commands, "bench", "attime.cli.bench:bench", "a mixer's cost and its speed against full attention, here"
@@ -142,7 +161,8 @@ def _compare(commands: Any) -> None:
         "compare",
         "attime.cli.compare:compare",
         "which attention should I use? Train one small backbone with different mixers on your data",
-        "Without an input, the text is the source of Python's own standard library.",
+        "Without an input, the text is the source of Python's own standard library. With --memory: which memory should I "
+        "use? Policies side by side under one trained model.",
     )
     source = compare.add_argument_group("input (one of)").add_mutually_exclusive_group()
     source.add_argument("--text", metavar="FILE|DIR", help="bytes to predict; a folder is split by file")
@@ -162,6 +182,18 @@ def _compare(commands: Any) -> None:
     )
     about.add_argument("--columns", nargs=3, metavar=("USER", "ITEM", "TIME"), help="events: names of the columns")
     about.add_argument("--length", type=int, help="text and tasks: tokens per training sequence (default 256)")
+    memories = compare.add_argument_group("memories: instead of training, one trained model reads a text")
+    memories.add_argument(
+        "--memory",
+        nargs="*",
+        metavar="POLICY",
+        help="such as none 'sinks=4,window=124' 'Evict(score=KeyNorm(), budget=128)' (default: five of 128 tokens)",
+    )
+    memories.add_argument(
+        "--model", metavar="PATH_OR_ID", help="a language model of transformers (default: the zoo's, over bytes)"
+    )
+    memories.add_argument("--tokens", type=int, default=8192, help="tokens of the text that are read (default 8192)")
+    memories.add_argument("file", nargs="?", metavar="FILE", help="the text (default: held-out files of the library)")
     models = compare.add_argument_group("models")
     models.add_argument(
         "--mixers",
@@ -188,7 +220,9 @@ def _compare(commands: Any) -> None:
         "--ray", metavar="ADDRESS", help="run the trials on a Ray cluster ('auto', 'local' or an address)"
     )
     limits = compare.add_argument_group("limits on the answer")
-    limits.add_argument("--max-state-bytes", type=float, help="bytes of state of one stream after 64k tokens")
+    limits.add_argument(
+        "--max-state-bytes", type=float, help="bytes of state of one stream after 64k tokens, or held by a memory"
+    )
     limits.add_argument("--max-step-ms", type=float, help="milliseconds of one streaming step after a long past")
     output = compare.add_argument_group("output")
     output.add_argument(

@@ -3,8 +3,9 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,10 +14,18 @@ from torch import Tensor
 
 from attime import zoo
 from attime.errors import AttimeError, MissingExtra
+from attime.memory.contract import Chain, chain
+from attime.memory.evict import SinkWindow
 from attime.memory.named import find_policy
+from attime.memory.place import Contiguous
+from attime.memory.quantize import Quantize
+from attime.memory.retrieve import OnDisk, Retrieve
 from attime.report.units import memory
 
-__all__ = ["stream"]
+__all__ = ["reading_model", "stream"]
+
+Encode = Callable[[bytes], Tensor]
+"""From one piece of a text after the other to token ids (time,); the empty piece is the end of it."""
 
 
 def stream(options: argparse.Namespace) -> int:
@@ -26,15 +35,22 @@ def stream(options: argparse.Namespace) -> int:
         from attime.hub.stream import stream as run
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "transformers", "hub", "attime stream") from error
-    policy = find_policy(options.memory)
-    last, peak = None, 0
-    with _opened(options.file) as file:
-        model, encode = _model(options.model)
-        with attach(model, policy) as attached:
+    if options.chunk < 1:
+        raise AttimeError(f"stream needs --chunk of 1 byte or more; got {options.chunk}.")
+    last, peak, parked, interrupted = None, 0, 0, False
+    with ExitStack() as open_now:
+        folder = open_now.enter_context(_folder(options.disk)) if options.disk else None
+        policy = _memory(options, folder)
+        file = open_now.enter_context(_opened(options.file))
+        model, encode = reading_model(options.model)
+        attached = open_now.enter_context(attach(model, policy))
+        try:
             for last in run(attached, _chunks(file, encode, options.chunk)):
-                peak = max(peak, last.nbytes)
+                peak, parked = max(peak, last.nbytes), _parked(folder)
                 if not options.json and sys.stdout.isatty():
-                    print(f"\r{_line(last)}", end="", flush=True)
+                    print(f"\r{_line(last, parked)}", end="", flush=True)
+        except KeyboardInterrupt:
+            interrupted = True
     if last is None or last.tokens < 2:
         raise AttimeError(f"stream needs a text of two tokens or more; {options.file} has less.")
     if options.json:
@@ -42,27 +58,71 @@ def stream(options: argparse.Namespace) -> int:
             "tokens": last.tokens,
             "tokens_per_cpu_second": last.rate,
             "peak_bytes": peak,
+            "disk_bytes": parked,
             "perplexity": last.perplexity,
         }
         print(json.dumps({"memory": repr(policy), **told, "nats_per_token": last.nats}))
-        return 0
-    print(("\r" if sys.stdout.isatty() else "") + _line(last))
-    kept = f"never more than {memory(peak)}" if policy.policies else f"at the end {memory(last.nbytes)}"
-    print(f"{last.tokens:,} tokens at {last.nats:.4f} nats each; the memory held {kept}.")
-    return 0
+        return 130 if interrupted else 0
+    print(("\r" if sys.stdout.isatty() else "") + _line(last, parked))
+    bounded = policy.policies and (policy.evidence().bounded or policy.evidence().drops)
+    kept = f"never more than {memory(peak)}" if bounded else f"at the end {memory(last.nbytes)}"
+    beside = f", and {memory(parked)} on disk" if parked else ""
+    print(f"{last.tokens:,} tokens at {last.nats:.4f} nats each; the memory held {kept}{beside}.")
+    return 130 if interrupted else 0
 
 
-def _line(now: Any) -> str:
-    return f"{now.tokens:>10,} tokens  {now.rate:8,.0f} tokens/s  {memory(now.nbytes):>10} held  perplexity {now.perplexity:8.3f}"
-
-
-def _model(path: str | None) -> tuple[Any, Any]:
-    """The model, and a function from pieces of text to token ids (time,); the zoo's byte model without a path."""
-    if path is None:
+def reading_model(name: str | None) -> tuple[Any, Encode]:
+    """The model and its reader; the zoo's byte model without a name or by its own."""
+    if name in (None, "bytes"):
         return zoo.load("bytes").model, lambda piece: torch.tensor(list(piece), dtype=torch.long)
     from attime.hub.stream import text_model
 
-    return text_model(path)
+    return text_model(str(name))
+
+
+def _memory(options: argparse.Namespace, folder: str | None) -> Chain:
+    """The policy that --memory, --disk and --quantize say together."""
+    policies = list(find_policy(options.memory).policies)
+    if folder is not None:
+        windows = [each for each in policies if isinstance(each, SinkWindow)]
+        if len(windows) != 1 or not all(isinstance(each, SinkWindow | Contiguous) for each in policies):
+            raise AttimeError(
+                f"--disk parks what leaves a window, so it needs a memory such as sinks=4,window=1020; got {options.memory}."
+            )
+        sizes = {name: getattr(windows[0], name) for name in ("sinks", "window", "every")}
+        block = min(Retrieve.block, windows[0].window - windows[0].every)
+        blocks = max(1, windows[0].window // block)
+        contiguous = len(policies) > 1
+        policies = [Retrieve(block=block, blocks=blocks, contiguous=contiguous, where=OnDisk(path=folder), **sizes)]
+    if options.quantize:
+        place = next((at for at, each in enumerate(policies) if each.follows), len(policies))
+        policies.insert(place, Quantize(bits=options.quantize))
+    return chain(*policies)
+
+
+@contextmanager
+def _folder(name: str) -> Iterator[str]:
+    """A folder of this stream's own in the one that was named, gone at the end."""
+    try:
+        parent = Path(name).expanduser()
+        parent.mkdir(parents=True, exist_ok=True)
+        made = tempfile.TemporaryDirectory(prefix="attime-", dir=parent)
+    except OSError as error:
+        raise AttimeError(f"--disk needs a folder that can be written to; {name}: {error.strerror}.") from None
+    with made:
+        yield made.name
+
+
+def _parked(folder: str | None) -> int:
+    return 0 if folder is None else sum(each.stat().st_size for each in Path(folder).iterdir())
+
+
+def _line(now: Any, parked: int) -> str:
+    disk = f"  {memory(parked):>10} on disk" if parked else ""
+    return (
+        f"{now.tokens:>10,} tokens  {now.rate:8,.0f} tokens/s  {memory(now.nbytes):>10} held{disk}"
+        f"  perplexity {now.perplexity:8.3f}"
+    )
 
 
 @contextmanager
@@ -79,6 +139,9 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
         ) from None
 
 
-def _chunks(file: IO[bytes], encode: Any, chunk: int) -> Iterator[Tensor]:
-    while piece := file.read(chunk):
+def _chunks(file: IO[bytes], encode: Encode, chunk: int) -> Iterator[Tensor]:
+    """What has come, as soon as it comes, and at most `chunk` bytes at a time."""
+    read = getattr(file, "read1", file.read)
+    while piece := read(chunk):
         yield encode(piece)
+    yield encode(b"")

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
@@ -11,6 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attime.errors import AttimeError
 from attime.hub.cache import MemoryCache, MemoryLayer
+from attime.hub.lag import Lags
 from attime.hub.rotary import Clock, rotation
 from attime.memory.contract import Chain, Policy, chain
 from attime.memory.reader import Scoring
@@ -23,7 +25,8 @@ def attach(model: PreTrainedModel, policy: Policy | None = None) -> "Attached":
 
     Works for decoder-only language models and the text towers of vision-language models. `cache()` makes a cache for a
     conversation of several turns; without one every forward and generate starts afresh. `detach()`, or leaving the
-    `with`, restores the model.
+    `with`, restores the model. Under torch.compile a model with a cache given runs with the same numbers: its layers are
+    compiled up to and from their attention, and the attention over the past, which grows, runs as it is.
     """
     return Attached(model, policy if isinstance(policy, Chain) else chain(*([] if policy is None else [policy])))
 
@@ -48,6 +51,7 @@ class Attached:
         AttentionMaskInterface.register(self._name, _mask)  # transformers asks the class's own table for masks
         self.text.set_attn_implementation(self._name)
         self._hook = model.register_forward_pre_hook(self._supply, with_kwargs=True)
+        self.lags = Lags(model)
 
     def cache(self) -> MemoryCache:
         """An empty cache under this policy."""
@@ -76,6 +80,7 @@ class Attached:
             return
         self._hook.remove()
         self.clock.stop()
+        self.lags.stop()
         self._hook = None
         self.text.set_attn_implementation(self._before)
         del ALL_ATTENTION_FUNCTIONS[self._name], AttentionMaskInterface._global_mapping[self._name]
@@ -95,11 +100,16 @@ class Attached:
         given = kwargs.get("past_key_values")
         if given is None or (not isinstance(given, MemoryCache) and given.get_seq_length() == 0):
             kwargs = {**kwargs, "past_key_values": self.cache()}
+            if given is not None:  # generate() has just found it
+                self.lags.take(kwargs["past_key_values"])
         elif not isinstance(given, MemoryCache):
             raise AttimeError(
                 f"a model with a memory attached needs a cache made by its cache(); got a {type(given).__name__} with "
                 f"{given.get_seq_length()} tokens: start the conversation again, or detach first."
             )
+        else:
+            given.check()
+        self.lags.hand(kwargs["past_key_values"])
         return args, kwargs
 
 
@@ -114,6 +124,7 @@ def text_part(model: PreTrainedModel) -> PreTrainedModel:
     return text
 
 
+@torch.compiler.disable  # a past is Python that grows: it runs between compiled pieces
 def _attention(
     module: nn.Module,
     query: Tensor,

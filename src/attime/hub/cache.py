@@ -12,7 +12,9 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from attime.errors import AttimeError
 from attime.hub.rotary import Clock
+from attime.memory.coded import Coder
 from attime.memory.contract import Chain
+from attime.memory.joined import join
 from attime.memory.ledger import Ledger, ledger
 from attime.memory.past import Past, Rotate
 from attime.memory.reader import Scoring, read
@@ -39,6 +41,7 @@ class MemoryLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
 
+    @torch.compiler.disable
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """The new keys and values alone; `attend` takes them in."""
         if not self.is_initialized:
@@ -138,6 +141,8 @@ class MemoryCache(Cache):
     def __init__(self, layers: Sequence[MemoryLayer], *, model: str) -> None:
         super().__init__(layers=list(layers))
         self.memory, self.model = tuple(layers), model
+        self.lag: Tensor | None = None
+        """(rows, 1): by how much rotary positions lag behind the count of tokens, in models whose pictures make it so."""
 
     @property
     def nbytes(self) -> int:
@@ -150,17 +155,70 @@ class MemoryCache(Cache):
 
     def copy(self) -> "MemoryCache":
         """A cache that goes on from here while this one stays: to ask a question and come back."""
-        return MemoryCache([layer.copy() for layer in self.memory], model=self.model)
+        made = MemoryCache([layer.copy() for layer in self.memory], model=self.model)
+        made.lag = self.lag
+        return made
 
-    def save(self, path: str | Path) -> None:
-        """Write all of it to one file, for `Attached.load`."""
+    def batch_select_indices(self, indices: Tensor) -> None:
+        super().batch_select_indices(indices)
+        self.lag = None if self.lag is None else self.lag[indices]
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self.lag = None if self.lag is None else self.lag.repeat_interleave(repeats, dim=0)
+
+    def join(self, contexts: Sequence["MemoryCache"], *, temperature: float = 0.9, scale: float = 0.9) -> "MemoryCache":
+        """A cache of all that is here, and of contexts that each went on from a copy() of it: side by side, in no order.
+
+        The next tokens stand behind the longest context, and see all; see `memory.joined` for temperature and scale.
+        """
+        made, ends = self.copy(), [cache.memory[0].columns for cache in contexts]
+        for number, layer in enumerate(made.memory):
+            own = [cache.memory[number] for cache in contexts]
+            pasts = [[past for _, past in each.pasts] for each in (layer, *own)]
+            if any([r.tolist() for r, _ in each.pasts] != [r.tolist() for r, _ in layer.pasts] for each in own):
+                raise AttimeError("join needs contexts of the same rows as here, read after copies of this cache.")
+            joined = [
+                join(first, rest, temperature=temperature, scale=scale) for first, *rest in zip(*pasts, strict=True)
+            ]
+            layer.pasts = [(rows, past) for (rows, _), past in zip(layer.pasts, joined, strict=True)]
+            layer.columns = max(ends)
+        lags = [end + cache.lag for end, cache in zip(ends, contexts, strict=True) if cache.lag is not None]
+        made.lag = torch.stack(lags).amax(0) - max(ends) if lags else None
+        return made
+
+    def ask(self) -> "MemoryCache":
+        """A copy for a question: what is fed to it first decides, as a whole, which parked blocks it sees from then on.
+
+        With `Retrieve` in its policy; what is parked is shared and not copied, so a stream read once is asked many times.
+        """
+        made = self.copy()
+        for bank in (bank for layer in made.memory for _, past in layer.pasts for bank in past.banks):
+            if bank.parked is not None:
+                bank.parked.asked, bank.parked.pinned = True, None
+        return made
+
+    def check(self) -> None:
+        """Raise, before anything more comes in, why a policy could not act; nothing is lost, and one may go on."""
+        pasts = [past for layer in self.memory for _, past in layer.pasts]
+        errors = [past.halted for past in pasts if past.halted is not None]
+        for past in pasts:
+            past.halted = None
+        if errors:
+            raise errors[0]
+
+    def save(self, path: str | Path, *, coder: Coder | None = None) -> None:
+        """Write all of it to one file, for `Attached.load`; with a coder in fewer bits, as coarse as its level is."""
         pasts = [(rows, past) for layer in self.memory for rows, past in layer.pasts]
         extra = {"columns": self.memory[0].columns, "rows": [rows.tolist() for rows, _ in pasts]}
-        save_pasts(path, [past for _, past in pasts], model=self.model, policy=repr(self.memory[0].policy), extra=extra)
+        extra["lag"] = None if self.lag is None else self.lag.tolist()
+        told = {"model": self.model, "policy": repr(self.memory[0].policy), "extra": extra}
+        save_pasts(path, [past for _, past in pasts], coder=coder, **told)
 
     def restore(self, path: str | Path) -> "MemoryCache":
         """Take in what `save` wrote, in place of what is here."""
         pasts, extra = load_pasts(path, model=self.model, policy=repr(self.memory[0].policy))
+        self.lag = None if extra.get("lag") is None else torch.tensor(extra["lag"])
         for layer in self.memory:
             layer.columns = extra["columns"]
             own = [(rows, past) for rows, past in zip(extra["rows"], pasts, strict=True) if past.layer == layer.layer]

@@ -27,6 +27,10 @@ class Geometry:
         self.step = -1
         self.clip: tuple[int, int] | None = None
         """Frames, and tokens of a frame."""
+        self.clips: int | None = None
+        """Clips of a batch."""
+        self.wide = 1
+        """Tokens of a line of a frame."""
         self.pictures: Tensor | None = None
         """(batch, tokens so far): which are of pictures."""
         self._when: float | None = None
@@ -41,12 +45,13 @@ class Geometry:
         """Stop."""
         self._hook.remove()
 
-    def layout(self, site: Site, tokens: int) -> Layout | None:
-        """Which of so many queries of a call are of which frame."""
+    def layout(self, site: Site, batch: int, tokens: int) -> Layout | None:
+        """Which of so many rows and queries of a call are of which clip and frame."""
+        rows = 1 if self.clips is None else max(1, batch // self.clips)
         if site.kind == "temporal":
-            return Layout(frames=tokens, places=1)
+            return Layout(frames=tokens, places=1, rows=rows, wide=self._line(rows))
         if site.kind == "spatial" or (site.kind == "cross" and type(self.root).__name__.startswith(FLAT)):
-            return Layout(frames=1, places=tokens)
+            return Layout(frames=1, places=tokens, rows=rows, wide=self._line(tokens))
         if self.clip is None:
             return None
         frames, places = self.clip
@@ -54,7 +59,7 @@ class Geometry:
         if spare < 0:
             return None
         first = type(self.root).__name__.startswith(TEXT_FIRST)
-        return Layout(frames=frames, places=places, start=spare if first else 0)
+        return Layout(frames=frames, places=places, start=spare if first else 0, rows=rows, wide=self._line(places))
 
     def visual(self, site: Site, tokens: int) -> Tensor | None:
         """Which of so many keys are of pictures; keys of a language model's past are all that have come."""
@@ -83,7 +88,17 @@ class Geometry:
         )
         second = type(self.root).__name__.startswith(FRAMES_SECOND)
         frames = 1 if latents.ndim == 4 else latents.shape[1 if second else 2]
-        self.clip = (-(-frames // deep), (latents.shape[-2] // high) * (latents.shape[-1] // wide))
+        self.clips, self.wide = len(latents), latents.shape[-1] // wide
+        self.clip = (-(-frames // deep), (latents.shape[-2] // high) * self.wide)
+
+    def _line(self, places: int) -> int | None:
+        """Tokens of a line of a frame of so many tokens, at any level of a model that halves its frames."""
+        if self.clip is None:
+            return None
+        high, wide = self.clip[1] // self.wide, self.wide
+        while high * wide > places and high * wide > 1:
+            high, wide = -(-high // 2), -(-wide // 2)
+        return wide if high * wide == places else None
 
     def _words(self, given: dict[str, Any]) -> None:
         ids, config = given.get("input_ids"), getattr(self.root, "config", None)

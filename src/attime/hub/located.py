@@ -24,6 +24,7 @@ FLAT = (
 )  # diffusers: no places of other frames in attn1
 SEEING = ("visual", "vision_tower", "vision_model", "image_encoder", "vision_encoder")
 PARTS = {"text_model": "text", "encoder": "encoder", "decoder": "decoder"}
+IDLE = ("vae", "motion_adapter")  # of a pipeline: attends to no time, or is a copy of what the denoiser holds
 SIZES = ("num_heads", "heads", "num_attention_heads", "n_heads")
 
 
@@ -59,7 +60,7 @@ def owners(model: object) -> dict[str, nn.Module]:
     components = getattr(model, "components", None)
     if not isinstance(components, dict):
         raise AttimeError(f"sites needs a torch module or a pipeline of diffusers; got a {type(model).__name__}.")
-    return {name: each for name, each in components.items() if isinstance(each, nn.Module) and name != "vae"}
+    return {name: each for name, each in components.items() if isinstance(each, nn.Module) and name not in IDLE}
 
 
 def _attentions(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:

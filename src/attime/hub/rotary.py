@@ -18,8 +18,7 @@ class Clock:
         self.place: Tensor | None = None
         """(batch, time, 2): least and greatest position over the axes."""
         rotary = next((part for name, part in text.named_modules() if name.rsplit(".", 1)[-1] == "rotary_emb"), None)
-        several = rotary is not None and "mrope_section" in (getattr(text.config, "rope_parameters", None) or {})
-        self._hook = rotary.register_forward_pre_hook(self._see, with_kwargs=True) if rotary and several else None
+        self._hook = None if rotary is None else rotary.register_forward_pre_hook(self._see, with_kwargs=True)
 
     def stop(self) -> None:
         """Look no more."""
@@ -28,7 +27,8 @@ class Clock:
 
     def _see(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         positions = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
-        self.place = torch.stack([positions.amin(0), positions.amax(0)], dim=-1)
+        several = positions.ndim == 3 and len(positions) > 1
+        self.place = torch.stack([positions.amin(0), positions.amax(0)], dim=-1) if several else None
 
 
 def rotation(text: nn.Module, kind: str | None = None) -> Rotate | None:

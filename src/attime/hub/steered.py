@@ -9,7 +9,14 @@ from attime.hub.located import sites
 from attime.hub.tap import Chosen, Listener
 from attime.site import select
 
-__all__ = ["Steered", "steer"]
+__all__ = ["Steered", "Under", "steer"]
+
+NEEDS = {
+    "visual": ("which tokens are of pictures", "vision-language"),
+    "layout": ("which tokens are of which frame", "video"),
+    "stream": ("what its block was given", "language"),
+    "rotary": ("how queries and keys were turned", "language"),
+}
 
 
 def steer(model: object, *controls: Control, where: Chosen = None) -> "Steered":
@@ -17,6 +24,20 @@ def steer(model: object, *controls: Control, where: Chosen = None) -> "Steered":
 
     Several act one after the other, those of an outer `with` first. Without `where` each acts at the sites for which it is
     meant. A control of strength 0 changes nothing, bit for bit; afterwards the model is as it was.
+
+    Three lines around what is there already. More motion in an AnimateDiffPipeline:
+
+    >>> from attime.control.diffusion import FourierGain
+    >>> from attime.hub import steer
+    >>> with steer(pipe, FourierGain(steps=range(5))):
+    ...     frames = pipe("a cat runs", num_inference_steps=25).frames[0]
+
+    What happens in the second half of the clip comes first, in a CogVideoXPipeline:
+
+    >>> from attime.control.diffusion import FrameOrder
+    >>> from attime.hub import steer
+    >>> with steer(pipe, FrameOrder(order=(1, 0), steps=range(20))):
+    ...     frames = pipe("a cat runs", num_inference_steps=50).frames[0]
     """
     return Steered(model, controls, where)
 
@@ -30,10 +51,10 @@ class Steered:
             raise AttimeError(
                 f"steer needs controls such as TemporalPrior(strength=1.0); got {wrong[0] if wrong else 'none'!r}."
             )
-        self._under = [_Under(model, control, where) for control in controls]
+        self._under = [Under(model, control, where) for control in controls]
 
     def __enter__(self) -> "Steered":
-        opened: list[_Under] = []
+        opened: list[Under] = []
         try:
             for each in self._under:
                 each.open()
@@ -51,7 +72,7 @@ class Steered:
             each.close()
 
 
-class _Under(Listener):
+class Under(Listener):
     """One control and its notes."""
 
     def __init__(self, model: object, control: Control, where: Chosen) -> None:
@@ -72,11 +93,10 @@ class _Under(Listener):
     def controls(self, call: Call) -> list[tuple[Control, dict[str, Any]]]:
         if not self.control.acts(call):
             return []
-        for need in ("visual", "layout"):
+        for need, (what, model) in NEEDS.items():
             if getattr(self.control.traits, need) and getattr(call, need) is None:
-                what = "which tokens are of pictures" if need == "visual" else "which tokens are of which frame"
                 raise AttimeError(
                     f"{type(self.control).__name__} must know {what}, and {call.site.name} does not tell: use it on a "
-                    f"{'vision-language' if need == 'visual' else 'video'} model, called as a whole."
+                    f"{model} model, called as a whole."
                 )
         return [(self.control, self.notes)]

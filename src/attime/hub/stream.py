@@ -2,6 +2,7 @@
 
 import codecs
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from attime.errors import AttimeError
 from attime.hub.attached import Attached
 
 __all__ = ["Progress", "stream", "text_model"]
+
+SPACE = re.compile(r"(?<=\S)\s+")
+LONGEST = 4096  # letters of a word that are waited for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +72,29 @@ def stream(attached: Attached, tokens: Iterable[Tensor]) -> Iterator[Progress]:
 
 
 def text_model(path: str) -> tuple[PreTrainedModel, Callable[[bytes], Tensor]]:
-    """A language model from a folder or hub id, and its reader: from one piece of UTF-8 after the other to ids (time,)."""
+    """A language model from a folder or hub id, and its reader: from one piece of UTF-8 after the other to ids (time,).
+
+    Text is cut where a word begins, so that tokens are those of the whole; the empty piece is the end of it.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path).eval()
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise AttimeError(
             f"--model needs a folder or id of a language model with its tokenizer; {path}: {reason}"
         ) from None
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder, waiting = codecs.getincrementaldecoder("utf-8")(errors="replace"), ""
 
     def encode(piece: bytes) -> Tensor:
-        text = decoder.decode(piece)
-        return torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
+        nonlocal waiting
+        text = waiting + decoder.decode(piece, final=not piece)
+        spaces = list(SPACE.finditer(text))
+        cut = spaces[-1].start() if spaces else 0
+        if not piece or len(text) - cut > LONGEST:
+            cut = len(text)
+        text, waiting = text[:cut], text[cut:]
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+        return torch.tensor(ids, dtype=torch.long)
 
     return model, encode

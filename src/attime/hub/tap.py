@@ -77,7 +77,8 @@ class Tap(TorchFunctionMode):
         self.geometry = Geometry(root)
         self._here: dict[str, list[tuple[Listener, Site]]] = {}
         self._hooks: dict[str, list[Any]] = {}
-        self._running: list[tuple[str, Tensor | None]] = []
+        self._running: list[tuple[str, Tensor | None, tuple[Tensor, Tensor] | None]] = []
+        self._streams: dict[str, Tensor] = {}
         self._calls = 0
         self._before: list[tuple[Any, str]] = []
 
@@ -94,6 +95,9 @@ class Tap(TorchFunctionMode):
                 self._hooks[path] = [
                     module.register_forward_pre_hook(self._enters(path), with_kwargs=True),
                     module.register_forward_hook(self._leaves, always_call=True),
+                    self.root.get_submodule(path.rpartition(".")[0]).register_forward_pre_hook(
+                        self._begins(path), with_kwargs=True
+                    ),
                 ]
             self._here[path].append((listener, site))
 
@@ -131,12 +135,16 @@ class Tap(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        path, hidden = self._running[-1]
+        path, hidden, rotary = self._running[-1]
         here = self._here[path]
-        plain = {"attn_mask": attn_mask, "dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
+        plain: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
+        given, given_mask = query, attn_mask
+        site = here[0][1]
+        if _packed(query, hidden, site):
+            query = _unpacked(query)
+            attn_mask = attn_mask if attn_mask is None or attn_mask.shape[1] == 1 else _unpacked(attn_mask)
         shared = key.shape[1] != query.shape[1]
         repeated = query.shape[1] // key.shape[1]
-        site = here[0][1]
         call = Call(
             site=site,
             step=self.geometry.step,
@@ -145,16 +153,19 @@ class Tap(TorchFunctionMode):
             v=value.repeat_interleave(repeated, 1) if shared else value,
             scale=query.shape[-1] ** -0.5 if scale is None else scale,
             mask=_added(query, key, attn_mask, causal=is_causal),
-            layout=self.geometry.layout(site, query.shape[2]),
+            layout=self.geometry.layout(site, query.shape[0], query.shape[2]),
             visual=self.geometry.visual(site, key.shape[2]),
             hidden=hidden,
+            stream=self._streams.get(path),
+            rotary=rotary,
         )
         controls = [each for listener, _ in here for each in listener.controls(call)]
 
         def fast(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             if q is query and k is call_k and v is call_v:
-                return F.scaled_dot_product_attention(query, key, value, enable_gqa=enable_gqa, **plain)
-            return F.scaled_dot_product_attention(q, k, v, **plain)
+                out = F.scaled_dot_product_attention(given, key, value, given_mask, enable_gqa=enable_gqa, **plain)
+                return out.reshape(*query.shape[:-1], out.shape[-1])
+            return F.scaled_dot_product_attention(q, k, v, attn_mask, **plain)
 
         call_k, call_v = call.k, call.v
         if any(listener.explicit for listener, _ in here):
@@ -164,18 +175,28 @@ class Tap(TorchFunctionMode):
         for listener, own in here:
             call.site = own
             listener.see(call, out)
-        return out
+        return out.reshape(*given.shape[:-1], out.shape[-1])
 
     def _enters(self, path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            hidden = kwargs.get("hidden_states", args[0] if args else None)
-            self._running.append((path, hidden if isinstance(hidden, Tensor) else None))
+            turned = kwargs.get("position_embeddings")
+            rotary = turned if isinstance(turned, tuple) and turned[0].ndim == 3 else None
+            self._running.append((path, _hidden(args, kwargs), rotary))
             self._calls = 0
 
         return hook
 
+    def _begins(self, path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            hidden = _hidden(args, kwargs)
+            if hidden is not None:
+                self._streams[path] = hidden
+
+        return hook
+
     def _leaves(self, module: nn.Module, args: Any, output: Any) -> None:
-        path, _ = self._running.pop()
+        path, *_ = self._running.pop()
+        self._streams.pop(path, None)
         if not self._calls and output is not None:
             raise AttimeError(
                 f"{path} ran without torch's scaled_dot_product_attention, so nobody can look at it or steer it: give the "
@@ -210,6 +231,23 @@ class _Maps(Control):
 
 
 _MAPS = _Maps()
+
+
+def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """The hidden states that a module is called with."""
+    hidden = kwargs.get("hidden_states", args[0] if args else None)
+    return hidden if isinstance(hidden, Tensor) else None
+
+
+def _packed(query: Tensor, hidden: Tensor | None, site: Site) -> bool:
+    """Whether the heads that share keys stand where queries do, as transformers has them for one token with a mask."""
+    one = hidden is not None and hidden.ndim == 3 and hidden.shape[1] == 1
+    return one and query.shape[1] < site.heads == query.shape[1] * query.shape[2]
+
+
+def _unpacked(packed: Tensor) -> Tensor:
+    """(batch shared heads dim) as (batch heads 1 dim)."""
+    return packed.reshape(len(packed), -1, 1, packed.shape[-1])
 
 
 def _added(query: Tensor, key: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor | None:

@@ -14,7 +14,7 @@ from attime.site import Site
 
 __all__ = ["Record", "Watched", "watch"]
 
-Keep = str | Callable[[Call], Tensor]
+Keep = str | Callable[[Call], Tensor | None]
 GIB = 2**30
 
 
@@ -33,7 +33,7 @@ def watch(
     """Look at attention in a model, or in the models of a pipeline, inside a `with`.
 
     `keep` is maps, scores, outputs, queries, keys or values (batch heads query key, or batch heads time head_dim), or a
-    function of a `Call` that makes a tensor, so that no more is held than that. With `detach=False` gradients flow through
+    function of a `Call` that makes a tensor, or None, so that no more is held than that. With `detach=False` gradients flow through
     what is kept. More than `most_bytes` is an error. Outputs of the model are the same, bit for bit.
     """
     return Watched(model, where, keep, most_bytes, detach)
@@ -62,6 +62,8 @@ class Watched(Listener):
 
     def see(self, call: Call, out: Tensor) -> None:
         value = self.KEPT[self.keep](call, out) if isinstance(self.keep, str) else self.keep(call)
+        if value is None:
+            return
         if not isinstance(value, Tensor):
             raise AttimeError(
                 f"what watch keeps must be a tensor; keep made a {type(value).__name__} at {call.site.name}."

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from attime.errors import AttimeError
+from attime.memory.banks import FrameBank
 from attime.memory.contract import Chain, chain
 from attime.memory.evict import SinkWindow
 from attime.memory.place import Contiguous
@@ -24,7 +25,8 @@ def memory_parts() -> dict[str, type[Part]]:
     for family in pkgutil.iter_modules(package.__path__, "attime.memory."):
         if family.ispkg:
             module = importlib.import_module(family.name)
-            found |= {name: each for name in module.__all__ if issubclass(each := getattr(module, name), Part)}
+            listed = {name: getattr(module, name) for name in module.__all__}
+            found |= {name: each for name, each in listed.items() if isinstance(each, type) and issubclass(each, Part)}
     return found
 
 
@@ -68,7 +70,13 @@ def _value(tree: ast.expr, text: str) -> Any:
             raise AttimeError(
                 f"in {text!r}, {ast.unparse(tree)!r} is neither a value nor a part of the memory room."
             ) from None
-    known = memory_parts()
+    every = memory_parts()
+    known = {each: part for each, part in every.items() if not issubclass(part, FrameBank)}
+    if name.id in every and name.id not in known:
+        raise AttimeError(
+            f"{name.id} is a bank over frames, not a policy over keys and values; it is written and read from Python: "
+            f"see attime.memory.banks."
+        )
     if name.id not in known:
         raise AttimeError(f"the memory room has no {name.id}; it has {', '.join(sorted(known))}.")
     call = tree if isinstance(tree, ast.Call) else ast.Call(func=name, args=[], keywords=[])

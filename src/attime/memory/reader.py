@@ -9,12 +9,14 @@ from torch.nn import functional as F
 
 from attime.memory.buffer import Buffer
 from attime.memory.contract import Chain, Traits
-from attime.memory.past import Bank, Past, Scoring
+from attime.memory.parked import Parked, Recalled
+from attime.memory.past import Apart, Bank, Past, Scoring
 
 __all__ = ["Scoring", "observe", "read"]
 
 Outputs = Float[Tensor, "batch heads time value_dim"]
 Grouped = Float[Tensor, "lanes groups time head_dim"]
+Weights = Float[Tensor, "lanes groups time entries"]
 
 
 def read(
@@ -38,6 +40,14 @@ def read(
     lanes = q.unflatten(1, (past.heads, groups)).flatten(0, 1)
     keys, values = k.flatten(0, 1), v.flatten(0, 1)
     places = None if place is None else place.repeat_interleave(past.heads, dim=0)
+    if past.halted is not None:
+        halted, past.halted = past.halted, None
+        raise halted
+    for bank in past.banks:
+        if bank.parked is not None and bank.parked.asked:
+            positions = torch.arange(past.seen, past.seen + time, device=q.device)
+            where = positions.expand(len(bank.lanes), -1) if places is None else places[bank.lanes, :, 0]
+            bank.parked.ask(past, bank, lanes[bank.lanes], where)
     needs, made, start = policy.evidence(), [], 0
     while start < time:
         tick = policy.until_tick(past.seen)
@@ -57,10 +67,13 @@ def observe(past: Past, bank: Bank, last: int) -> Float[Tensor, "lanes groups la
     assert past.scoring is not None
     q = past.queries.now[bank.lanes][:, -last:].transpose(1, 2)
     logits = _logits(past, bank, q.flatten(1, 2), past.scoring).unflatten(1, q.shape[1:3])
-    own = torch.arange(past.seen - q.shape[2], past.seen, device=q.device)
-    age = own[:, None] - bank.when.now[:, None]
-    seen = (age >= 0) & (age < (past.scoring.window or past.seen + 1))
-    return logits.masked_fill(~seen[:, None], -torch.inf).softmax(-1).nan_to_num(0.0)
+    own, when, window = torch.arange(past.seen - q.shape[2], past.seen, device=q.device), bank.when.now, past.scoring.window
+    late = 0 if window is not None else max(0, bank.length - q.shape[2])  # entries rise: who stands before was seen by all
+    age = own[:, None] - when[:, None, late:]
+    seen = (age >= 0) & (age < (window or past.seen + 1))
+    logits[..., late:].masked_fill_(~seen[:, None], -torch.inf)
+    weights = logits.softmax(-1)
+    return weights if late else weights.nan_to_num(0.0)
 
 
 def _segment(past: Past, needs: Traits, q: Grouped, scoring: Scoring, value_dim: int) -> Grouped:
@@ -85,10 +98,15 @@ def _remember(past: Past, q: Grouped, most: int) -> None:
 
 
 def _attend(past: Past, bank: Bank, q: Grouped, scoring: Scoring, *, observed: bool) -> Grouped:
+    if bank.near is not None:
+        bank = bank.near
+    if bank.parked is not None and not bank.parked.silent:
+        return _recalling(past, bank, bank.parked, q, scoring)
     plain = (
         len(bank.stores) == 1
         and bank.log_mass is None
         and not observed
+        and past.apart is None
         and (bank.shift is None or bank.origin is not None)
     )
     return _fused(bank, q, scoring) if plain and scoring.softcap is None else _explicit(past, bank, q, scoring)
@@ -123,29 +141,93 @@ def _fused(bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
 
 def _explicit(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
     """Attention with its map: over several stores, with masses and moved keys; entries note what they receive."""
+    return _mixed(bank, _present(past, bank, q, scoring).softmax(-1), q.dtype)
+
+
+def _recalling(past: Past, bank: Bank, parked: Parked, q: Grouped, scoring: Scoring) -> Grouped:
+    """Attention to the bank's entries and, in the same softmax, to what each query brings back."""
+    present, made = _present(past, bank, q, scoring), []
+    for recalled in parked.recall(past, bank, q):
+        here = recalled.queries
+        far = _recalled_logits(past, bank, recalled, q, scoring)
+        weights = torch.cat([present[:, :, here], far], dim=3).softmax(-1)
+        near, far = weights.split([bank.length, far.shape[3]], dim=3)
+        sets, values = recalled.keys.shape[1], recalled.values.flatten(2, 3)
+        each = far.to(q.dtype).transpose(1, 2).reshape(len(q), sets, -1, far.shape[3]) @ values
+        each = each.view(len(q), far.shape[2], far.shape[1], -1).transpose(1, 2)
+        made.append(_mixed(bank, near, q.dtype) + each)
+    return torch.cat(made, dim=2)
+
+
+def _recalled_logits(past: Past, bank: Bank, recalled: Recalled, q: Grouped, scoring: Scoring) -> Weights:
+    """Logits to what was brought back; instead of keys, which are many, queries are turned, the other way."""
+    keys, here = recalled.keys, q[:, :, recalled.queries]
+    lanes, sets, blocks, size = keys.shape[:4]
+    each = here.transpose(1, 2).reshape(lanes, sets, 1, -1, q.shape[3])
+    if recalled.shift is not None:
+        assert past.rotate is not None
+        many = each.expand(-1, -1, blocks, -1, -1).flatten(0, 2)
+        each = past.rotate(many, -recalled.shift.view(-1, 1)).view(lanes, sets, blocks, -1, q.shape[3])
+        logits = (each @ keys.transpose(3, 4)).transpose(2, 3).flatten(3)
+    else:
+        logits = each[:, :, 0] @ keys.flatten(2, 3).transpose(2, 3)
+    logits = _scored(logits, scoring).view(lanes, here.shape[2], here.shape[1], -1).transpose(1, 2)
+    if scoring.window is not None:
+        when = (recalled.first[..., None] + torch.arange(size, device=q.device)).flatten(2)
+        own = bank.when.now[:, -q.shape[2] :][:, recalled.queries, None]
+        logits = logits.masked_fill((own - when >= scoring.window)[:, None], -torch.inf)
+    return logits
+
+
+def _present(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Weights:
+    """Logits of the new tokens to all entries, -inf where they may not see."""
     groups, new = q.shape[1:3]
-    logits = _logits(past, bank, q.flatten(1, 2), scoring)
-    logits = logits.unflatten(1, (groups, new))
+    logits = _logits(past, bank, q.flatten(1, 2), scoring).unflatten(1, (groups, new))
     seen = _seen(bank, new, scoring.window)
     if seen is not None:
-        logits = logits.masked_fill(~seen[:, None], -torch.inf)
-    weights = logits.softmax(-1)
+        late = 0 if scoring.window is not None else bank.length - new
+        logits[..., late:].masked_fill_(~seen[:, None, :, late:], -torch.inf)
+    return logits
+
+
+def _mixed(bank: Bank, weights: Weights, dtype: torch.dtype) -> Grouped:
+    """The weighted sum of the values; entries note what they receive."""
     if bank.received is not None:
-        bank.received.now.add_(weights.sum((1, 2)).to(bank.received.now.dtype))
-    parts = weights.to(q.dtype).flatten(1, 2).split([store.length for store in bank.stores], dim=2)
+        bank.received.now.add_(weights.detach().sum((1, 2)).to(bank.received.now.dtype))
+    parts = weights.to(dtype).flatten(1, 2).split([store.length for store in bank.stores], dim=2)
     out = sum(store.mixed(part) for store, part in zip(bank.stores, parts, strict=True))
     assert isinstance(out, Tensor)
-    return out.unflatten(1, (groups, new))
+    return out.unflatten(1, weights.shape[1:3])
 
 
 def _logits(past: Past, bank: Bank, flat: Tensor, scoring: Scoring) -> Float[Tensor, "lanes queries entries"]:
     """Logits of queries (lanes, queries, head_dim) to all entries, with masses and moved keys, in float32 at least."""
-    logits = torch.cat([store.logits(flat) for store in bank.stores], dim=2)
+    made = [store.logits(flat) for store in bank.stores]
+    logits = made[0] if len(made) == 1 else torch.cat(made, dim=2)
     if bank.shift is not None and bank.origin is None:
         assert past.rotate is not None
         moved = bank.shift.shape[1]
-        logits[:, :, :moved] = flat @ past.rotate(bank.keys()[:, :moved], bank.shift).transpose(1, 2)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * scoring.scale
-    if scoring.softcap is not None:
-        logits = scoring.softcap * (logits / scoring.softcap).tanh()
-    return logits if bank.log_mass is None else logits + bank.log_mass.now[:, None]
+        logits[:, :, :moved] = flat @ past.rotate(bank.keys(moved), bank.shift).transpose(1, 2)
+    logits = _scored(logits, scoring)
+    if past.apart is None:
+        return logits if bank.log_mass is None else logits + bank.log_mass.now[:, None]
+    return _apart(past.apart, bank, logits)
+
+
+def _scored(logits: Tensor, scoring: Scoring) -> Tensor:
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).mul_(scoring.scale)
+    return logits if scoring.softcap is None else scoring.softcap * (logits / scoring.softcap).tanh()
+
+
+def _apart(apart: Apart, bank: Bank, logits: Tensor) -> Tensor:
+    """Logits where contexts were read side by side: a temperature among them, a scale for the log of their whole mass."""
+    when = bank.when.now
+    inside = ((when >= apart.start) & (when < apart.stop))[:, None]
+    logits = torch.where(inside, logits / apart.temperature, logits)
+    if bank.log_mass is not None:
+        logits = logits + bank.log_mass.now[:, None]
+    more = apart.scale * apart.temperature - 1
+    if more and bool(inside.any()):
+        whole = logits.masked_fill(~inside, -torch.inf).logsumexp(-1, keepdim=True)
+        logits = torch.where(inside, logits + more * whole, logits)
+    return logits

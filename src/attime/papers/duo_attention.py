@@ -31,7 +31,6 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2410.10819",
     parts=(gated_attention, attending, Evict, PerHead),
 )
-WAIVED = {"the_claim_holds": "the zoo's recall model is not trained yet, so there is nobody to ask"}
 FULL = {"steps": 400, "rows": 512, "draws": 20}
 SINKS, WINDOW = 4, 12
 

@@ -34,7 +34,6 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2407.15891",
     parts=(echo, induction, Evict, PerHead, Compensate),
 )
-WAIVED = {"the_claim_holds": "the zoo's recall model is not trained yet, so there is nobody to ask"}
 FULL = {"rows": 512, "draws": 12}
 
 

@@ -30,7 +30,6 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2404.15574",
     parts=(copied_share, attention_map, attending),
 )
-WAIVED = {"the_claim_holds": "the zoo's recall model is not trained yet, so there is nobody to ask"}
 FULL = {"rows": 512, "draws": 20}
 NEAR = 8
 

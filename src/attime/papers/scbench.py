@@ -9,7 +9,7 @@ Proof:   the zoo's recall model reads keys and values and answers `turns` questi
          have at least 0.95 and lose less than 5 points after the first turn. As separate requests, where nobody has asked
          when the cache is cut, eviction must lose at the first question too. Oracle 1 in all three kinds of context;
          control: without the context the model must be within 5 points of chance.
-Differs: three layers and tokens instead of 8 billion parameters and text; key-value retrieval by the model, prefix-suffix
+Differs: two layers and tokens instead of 8 billion parameters and text; key-value retrieval by the model, prefix-suffix
          and variables by the oracle alone, since the model was never taught them. No sparse prefill. Numbers are rounded
          to a grid of 2^bits steps (keys by channel, values by token) and kept as floats: bytes are counted, not saved.
 """
@@ -33,7 +33,6 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2412.10319",
     parts=(SharedContext, Session, CachedReader),
 )
-WAIVED = {"the_claim_holds": "the zoo's recall model is not trained yet, so there is nobody to ask"}
 FULL = {"sessions": 400}
 
 

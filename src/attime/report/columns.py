@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from attime.report.units import count, decimals, memory, milliseconds, past
+from attime.report.words import words
 from attime.tasks.result import Comparison, Row
 
 __all__ = ["ARROWS", "MISSING", "Column", "best_floor", "columns", "direction", "long_past", "ranked", "score"]
@@ -64,11 +65,17 @@ def direction(comparison: Comparison) -> str:
 def columns(comparison: Comparison) -> tuple[Column, ...]:
     """The columns in which at least one row has a number; the headline metric always."""
     headline = _scores(comparison, _folded(f"{comparison.metric} {ARROWS[comparison.better]}"), score, need=9)
+    said = words(comparison)
     states = sorted({tokens for row in comparison.rows for tokens in row.state_bytes})
     steps = sorted({tokens for row in comparison.rows for tokens in row.step_ms})
     rest = [
         *(
-            Column(title=f"State\n{past(at)}", value=lambda row, at=at: row.state_bytes.get(at), show=memory, need=need)
+            Column(
+                title=f"{said.state}\n{past(at)}",
+                value=lambda row, at=at: row.state_bytes.get(at),
+                show=memory,
+                need=need,
+            )
             for at, need in zip(states, _needs(8, 5, len(states)), strict=True)
         ),
         *(
@@ -77,7 +84,7 @@ def columns(comparison: Comparison) -> tuple[Column, ...]:
             )
             for at, need in zip(steps, _needs(7, 4, len(steps)), strict=True)
         ),
-        Column(title="Train\ntok/s", value=lambda row: row.train_tokens_per_s, show=count, need=6),
+        Column(title=said.rate, value=lambda row: row.train_tokens_per_s, show=count, need=6),
         Column(title="Peak\nmemory", value=lambda row: row.peak_bytes, show=memory, need=2),
         Column(title="Para-\nmeters", value=lambda row: row.parameters, show=count, need=3),
         *(

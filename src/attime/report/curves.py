@@ -11,6 +11,7 @@ from attime.report.columns import ARROWS, ranked, score
 from attime.report.labels import LINE, spread, text_width
 from attime.report.theme import LIGHT, Theme
 from attime.report.units import count, significant
+from attime.report.words import words
 from attime.tasks.result import Comparison, Row
 
 __all__ = ["curves"]
@@ -72,8 +73,9 @@ def curves(
         _draw(sheet, line, across, inside=line in shown)
     unnamed = _names(sheet, shown, letters)
 
-    title = "CPU seconds of training" if across == "seconds" else "Tokens of training"
-    what = f"{comparison.metric} on validation" if measure == "quality" else "training loss"
+    said = words(comparison)
+    title = said.seconds if across == "seconds" else said.tokens
+    what = f"{comparison.metric}{said.where}" if measure == "quality" else said.loss
     sheet.head(f"{what} {ARROWS[better]} {better} is better")
     away = [f"{line.row.name} {significant(line.end)}" for line in (*mixers, *floors) if line not in shown]
     drawn = {id(line.row) for line in mixers}

@@ -14,6 +14,7 @@ from attime.report.floors import draw_floors, hover, name_beyond, name_floors
 from attime.report.labels import Box, Placed, place
 from attime.report.theme import LIGHT, Theme
 from attime.report.units import memory, milliseconds, past, significant
+from attime.report.words import words
 from attime.tasks.result import Comparison, Row
 
 __all__ = ["Spot", "front", "frontier", "limit", "spots"]
@@ -98,7 +99,7 @@ def frontier(
         unnamed += box is None
 
     ticks = scale.ticks(show, sheet.area[0])
-    what = "State" if against == "state" else "Time of one step"
+    what = words(comparison).state if against == "state" else "Time of one step"
     sheet.head(f"{comparison.metric} {ARROWS[comparison.better]} {direction(comparison)}")
     away = [f"{spot.row.name} {significant(spot.quality)}" for spot in all_spots if spot not in inside]
     placed = {id(spot.row) for spot in all_spots}

@@ -14,6 +14,7 @@ from attime.report.columns import Column, best_floor, columns, direction, long_p
 from attime.report.table import mark, remark
 from attime.report.theme import DARK, LIGHT
 from attime.report.units import count, memory, milliseconds, past
+from attime.report.words import words
 from attime.tasks.result import Comparison, Row
 
 __all__ = ["page", "write_page"]
@@ -30,6 +31,7 @@ def page(comparison: Comparison, *, folder: str = "attime-compare/winner") -> st
     shown = columns(comparison)
     return _template().render(
         run=comparison,
+        words=words(comparison),
         direction=direction(comparison),
         winner=winner,
         facts=_facts(comparison, winner) if winner else [],
@@ -40,7 +42,11 @@ def page(comparison: Comparison, *, folder: str = "attime-compare/winner") -> st
         colours=dict(zip(asdict(LIGHT).values(), asdict(DARK).values(), strict=True)),
         light=asdict(LIGHT),
         dark=asdict(DARK),
-        recipe=_recipe(winner, folder) if winner else "",
+        recipe=""
+        if winner is None
+        else _recipe(winner, folder)
+        if comparison.kind == "attention"
+        else _attached(winner),
         limits=[_limit(name, value) for name, value in comparison.limits.items()],
         settings=_words(comparison.settings),
         machine=_words(comparison.machine),
@@ -66,6 +72,7 @@ def _template() -> Any:
     house = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     house.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     house.filters["breakable"] = lambda text: Markup("<wbr>").join(re.split(r"(?<=\w[+(])", text))
+    house.filters["calls"] = lambda text: Markup(re.sub(r"\w+\(\)", r"<code>\g<0></code>", text))
     return house.from_string(_text("page.html.j2"))
 
 
@@ -92,7 +99,7 @@ def _facts(comparison: Comparison, winner: Row) -> list[tuple[str, str, str]]:
     quality = columns(comparison)[0]
     out = [(comparison.metric, quality.cell(winner), f"best floor {quality.cell(floor)}" if floor else "")]
     kinds: list[tuple[str, Mapping[int, float], Callable[[float], str]]] = [
-        ("State", winner.state_bytes, memory),
+        (words(comparison).state, winner.state_bytes, memory),
         ("Step", winner.step_ms, milliseconds),
     ]
     for name, values, show in kinds:
@@ -104,7 +111,7 @@ def _facts(comparison: Comparison, winner: Row) -> list[tuple[str, str, str]]:
             )
     if winner.train_tokens_per_s is not None and isfinite(winner.train_tokens_per_s):
         size = f"{count(winner.parameters)} parameters" if winner.parameters is not None else ""
-        out.append(("Training", f"{count(winner.train_tokens_per_s)} tokens/s", size))
+        out.append((words(comparison).speed, f"{count(winner.train_tokens_per_s)} tokens/s", size))
     return out
 
 
@@ -158,6 +165,19 @@ def _recipe(winner: Row, folder: str) -> str:
             f"model = Recipe({options}).build()",
         ]
     return "\n".join(lines)
+
+
+def _attached(winner: Row) -> str:
+    """Code that puts the winner under a model."""
+    return "\n".join(
+        [
+            "from attime.hub import attach",
+            "from attime.memory.named import find_policy",
+            "",
+            f"with attach(model, find_policy({winner.name!r})):",
+            "    model.generate(**inputs)  # any length, in this memory",
+        ]
+    )
 
 
 def _limit(name: str, value: float) -> str:

@@ -67,6 +67,8 @@ class Row:
 class Comparison:
     """A whole run of `attime compare`."""
 
+    kind: Literal["attention", "memory"] = "attention"
+    """Mixers that were trained, or memory policies under one trained model: then rows are policies, training is reading."""
     protocol: str
     metric: str
     unit: str

@@ -158,6 +158,12 @@ class Listener(Pretrained):
         """The answer to a question about a clip (samples,) of 4 s or less; see `ask_many`."""
         return self.ask_many(np.asarray(samples)[None], [question], [0], rate=rate)[0]
 
+    def inputs(self, samples: NDArray[np.float32], text: str, *, rate: int) -> dict[str, Tensor]:
+        """Keyword arguments of the class for one clip (samples,) and words that its decoder reads: `model(**inputs)`."""
+        clip = torch.from_numpy(_resampled(np.asarray(samples)[None], rate)).to(self.device)
+        words = torch.tensor([[START, *encode(text)]], device=self.device)
+        return {"input_features": log_mel(clip), "decoder_input_ids": words}
+
     @torch.no_grad()
     def ask_many(
         self, samples: NDArray[np.float32], asked: Sequence[str], clip: Sequence[int], *, rate: int

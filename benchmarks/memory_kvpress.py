@@ -1,0 +1,78 @@
+"""The peer of `memory.py`, in an environment of its own (kvpress 0.5.5, transformers 5.2): one JSON object, the last line.
+
+python benchmarks/memory_kvpress.py LENGTH      # of the prefill whose peak is measured
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+
+import torch
+from kvpress import AdaKVPress, KnormPress, ObservedAttentionPress, SnapKVPress, StreamingLLMPress
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+LENGTH, PROMPT, STEPS, ROUNDS = 8192, 2048, 16, 3
+
+
+def model(attention: str = "sdpa") -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=256, hidden_size=256, intermediate_size=688, num_hidden_layers=4, num_attention_heads=8,
+        max_position_embeddings=1 << 17, attn_implementation=attention,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def run(press: object, length: int, *, attention: str = "sdpa") -> tuple[float, float]:
+    """CPU seconds of the prefill and of a step after it."""
+    llama, ids, fills, steps = model(attention), torch.randint(0, 256, (1, length)), [], []
+    for _ in range(ROUNDS):
+        cache = DynamicCache()
+        start = time.thread_time()
+        with press(llama) if press is not None else nullcontext():  # type: ignore[operator]
+            llama(ids, past_key_values=cache, logits_to_keep=1)
+        fills.append(time.thread_time() - start)
+        for at in range(length, length + STEPS):
+            place, start = torch.tensor([[at]]), time.thread_time()
+            llama(ids[:, :1], past_key_values=cache, position_ids=place)
+            steps.append(time.thread_time() - start)
+    return statistics.median(fills), statistics.median(steps)
+
+
+def peak_of(length: int) -> int:
+    def peak() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    llama = model()
+    llama(torch.zeros(1, 64, dtype=torch.long), logits_to_keep=1)
+    before = peak()
+    with StreamingLLMPress(compression_ratio=1 - 1024 / length, n_sink=4)(llama):
+        llama(torch.randint(0, 256, (1, length)), past_key_values=DynamicCache(), logits_to_keep=1)
+    return peak() - before
+
+
+@torch.inference_mode()
+def main(length: int) -> None:
+    torch.set_num_threads(1)
+    if len(sys.argv) > 2:
+        print(json.dumps({"peak": peak_of(length)}))
+        return
+    found, half = {}, 0.5
+    none, ada = run(None, LENGTH), run(AdaKVPress(SnapKVPress(half)), LENGTH)
+    found["adakv decode / none"] = ada[1] / none[1]
+    short = run(None, PROMPT)
+    for name, press in {"knorm": KnormPress(half), "snapkv": SnapKVPress(half)}.items():
+        found[f"{name} prefill / none"] = run(press, PROMPT)[0] / short[0]
+    observed = run(ObservedAttentionPress(half), PROMPT, attention="eager")
+    found["observed prefill / none"] = observed[0] / short[0]
+    fresh = subprocess.run([sys.executable, __file__, str(length), "peak"], capture_output=True, text=True, check=True)
+    found[f"peak at {length}"] = json.loads(fresh.stdout.splitlines()[-1])["peak"]
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,75 @@
+"""`attime sites` and `attime lens`: where a model attends, and one page to look at it."""
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.tree import Tree
+
+from attime.errors import AttimeError
+from attime.site import Site
+
+__all__ = ["lens", "sites"]
+
+ZOO = "zoo:"
+
+
+def sites(options: argparse.Namespace) -> int:
+    """Print a model's sites as a tree, or those that --where selects."""
+    from attime.hub import sites
+    from attime.site import select
+
+    found = select(sites(_model(options.model)), options.where)
+    if options.json:
+        print(json.dumps({"sites": [asdict(site) for site in found]}))
+        return 0
+    tree = Tree(f"{options.model}: {len(found)} sites")
+    branches: dict[tuple[str, str], Tree] = {}
+    for site in found:
+        key = site.part, site.kind
+        if key not in branches:
+            branches[key] = tree.add(f"[bold]{site.part} {site.kind}[/bold]")
+        branches[key].add(_line(site))
+    Console().print(tree)
+    return 0
+
+
+def lens(options: argparse.Namespace) -> int:
+    """Run the model once and write the page."""
+    from attime.report.lens import write_look
+    from attime.report.lens.looking import look_at_model, look_at_zoo
+
+    if options.model.startswith(ZOO):
+        name = options.model.removeprefix(ZOO)
+        look = look_at_zoo(name, options.input, ask=options.ask, where=options.where, step=options.step)
+    else:
+        look = look_at_model(options.model, options.input, where=options.where)
+    path = write_look(look, options.out)
+    roles = sorted({role for head in look.heads for role in head.roles})
+    print(f"{path}: {len(look.heads)} heads" + (f", among them {', '.join(roles)}" if roles else ""))
+    if look.answer:
+        print(f"answer: {look.answer}")
+    return 0
+
+
+def _line(site: Site) -> str:
+    return f"{site.layer}  {site.name}  [dim]{site.heads} heads[/dim]"
+
+
+def _model(name: str) -> Any:
+    """A model of the zoo, a class of transformers or diffusers from a folder or hub id."""
+    if name.startswith(ZOO):
+        from attime.zoo import load
+
+        return load(name.removeprefix(ZOO)).model
+    from attime.hub.opened import open_model
+
+    try:
+        return open_model(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise AttimeError(
+            f"sites needs zoo:NAME, or a folder or id of a model of transformers or diffusers; {name}: "
+            f"{str(error).strip().splitlines()[0]}"
+        ) from None

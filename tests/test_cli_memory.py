@@ -1,0 +1,132 @@
+"""`attime stream` and `attime compare --memory` as a user types them: bits, disk, models from a folder, the page, mistakes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from attime.cli import main
+from attime.cli.memories import DEFAULT
+from attime.hub.stream import text_model
+from attime.memory.named import find_policy
+from attime.tasks.result import Comparison
+
+TEXT = "def total(values):\n    return sum(values)\n\n\nclass Ledger:\n    lines: list[int]\n"
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "some.py"
+    path.write_text(TEXT * 8)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with a tokenizer of whole words, as save_pretrained leaves them."""
+    path = tmp_path_factory.mktemp("model")
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = sorted({word for word, _ in split.pre_tokenize_str(TEXT * 2)})
+    made = Tokenizer(models.WordLevel({word: number for number, word in enumerate(["?", *words])}, unk_token="?"))
+    made.pre_tokenizer = split
+    transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="?").save_pretrained(path)
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = dict(vocab_size=len(words) + 1, hidden_size=32, intermediate_size=48, num_attention_heads=4)
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, num_hidden_layers=2)).save_pretrained(path)
+    return path
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main([*arguments, "--json"]) == 0, capsys.readouterr().err
+    return json.loads(capsys.readouterr().out)
+
+
+def wrong(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(list(arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("attime: ")
+    assert error.count("\n") == 1, f"more than a sentence: {error}"
+    return error
+
+
+def test_bits_and_disk(capsys: pytest.CaptureFixture[str], text: Path, tmp_path: Path) -> None:
+    exact = told(capsys, "stream", str(text), "--memory", "sinks=4,window=508")
+    coded = told(capsys, "stream", str(text), "--memory", "sinks=4,window=508", "--quantize", "4")
+    assert coded["peak_bytes"] < exact["peak_bytes"]
+    assert abs(coded["nats_per_token"] - exact["nats_per_token"]) < 0.05
+    disk, small = tmp_path / "parked", "sinks=4,window=60,every=15"
+    alone = told(capsys, "stream", str(text), "--memory", small)
+    assert main(["stream", str(text), "--memory", small, "--disk", str(disk)]) == 0
+    assert "on disk" in capsys.readouterr().out
+    parked = told(capsys, "stream", str(text), "--memory", small, "--disk", str(disk))
+    assert alone["disk_bytes"] == 0
+    assert parked["disk_bytes"] > 100_000
+    assert parked["peak_bytes"] < exact["peak_bytes"]
+    assert parked["nats_per_token"] < alone["nats_per_token"], "the text repeats what has left the window"
+    assert list(disk.iterdir()) == [], "nothing is left behind"
+
+
+def test_a_model_from_a_folder_reads_the_tokens_of_the_whole_text(
+    capsys: pytest.CaptureFixture[str], text: Path, folder: Path
+) -> None:
+    _, encode = text_model(str(folder))
+    whole = encode(text.read_bytes()).tolist() + encode(b"").tolist()
+    pieces = [text.read_bytes()[start : start + 7] for start in range(0, len(TEXT) * 8, 7)]
+    assert [number for piece in [*pieces, b""] for number in encode(piece).tolist()] == whole
+    assert 0 not in whole, "no word was cut"
+    said = told(capsys, "stream", str(text), "--model", str(folder), "--memory", "sinks=4,window=28", "--chunk", "99")
+    assert said["tokens"] == len(whole)
+    assert said["perplexity"] < 200
+
+
+def test_memories_side_by_side(capsys: pytest.CaptureFixture[str], text: Path, folder: Path, tmp_path: Path) -> None:
+    out, policies = tmp_path / "out", ["none", "sinks=4,window=28,every=7", "Evict(score=Elephant())"]
+    assert "has no Elephant" in wrong(capsys, "compare", "--memory", *policies, "--out", str(out))
+    policies[2] = "Evict(score=KeyNorm(), budget=PerHead(heads=((9, 0),), others=28), recent=8, every=8)"
+    found = told(capsys, "compare", "--memory", *policies, str(text), "--model", str(folder), "--out", str(out))
+    rows = {row["name"]: row for row in found["rows"]}
+    assert set(rows) == set(policies)
+    whole, small, failed = (rows[name] for name in policies)
+    assert max(small["state_bytes"].values()) < 0.5 * max(whole["state_bytes"].values())
+    assert failed["status"] == "failed"
+    assert "head 0 of layer 9" in failed["error"]
+    assert sum(row["winner"] for row in rows.values()) == 1
+    assert whole["curve"][-1]["quality"] == whole["quality"]
+    assert Comparison.load(out / "memories.json").kind == "memory"
+    page = (out / "memories.html").read_text()
+    for words in ("Which memory for", "Every memory", "find_policy(", "Along the text", "head 0 of layer 9"):
+        assert words in page
+    assert "Every mixer" not in page
+
+
+def test_the_same_at_its_defaults_in_words(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = str(tmp_path)
+    assert main(["compare", "--memory", "none", "sinks=4,window=60", "--tokens", "400", "--out", out]) == 0
+    said = capsys.readouterr().out
+    assert "perplexity" in said
+    assert "Use" in said or "Nothing is better" in said
+    assert "needle recall is left out" in said or "recall" in (tmp_path / "memories.json").read_text()
+    assert all(find_policy(name) is not None for name in DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["stream", "pyproject.toml", "--memory", "Evict(score=KeyNorm())", "--disk", "parked"], "parks what leaves"),
+        (["stream", "pyproject.toml", "--disk", "pyproject.toml"], "can be written to"),
+        (["stream", "pyproject.toml", "--chunk", "0"], "1 byte or more"),
+        (["compare", "--memory", "none", "--tokens", "1"], "two or more"),
+        (["compare", "--memory", "none", "--model", "bytes", "missing.txt"], "can be read"),
+        (["compare", "--memory", "none", "--model", "no/such/model"], "--model needs"),
+        (["compare", "--model", "bytes"], "go with --memory"),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert words in wrong(capsys, *arguments)
