@@ -30,6 +30,10 @@ class Layout:
     """Tokens of a frame."""
     start: int = 0
     """Tokens (words) before the first frame."""
+    rows: int = field(default=1, compare=False)
+    """Rows of the batch that belong to one clip: its frames where a call sees one frame, its places where it sees one place."""
+    wide: int | None = field(default=None, compare=False)
+    """Tokens of a line of a frame, where the call sees whole frames; rows of a line, where it sees one place."""
 
     @property
     def stop(self) -> int:
@@ -57,6 +61,10 @@ class Call:
     """Which keys are tokens of pictures or clips, in a vision-language model."""
     hidden: Tensor | None = None
     """(batch, time, dim): what the attention module was given."""
+    stream: Tensor | None = None
+    """(batch, time, dim): what the block around the attention module was given, before any norm."""
+    rotary: tuple[Tensor, Tensor] | None = None
+    """Cosines and sines (batch or 1, time, at most head_dim), halves alike, by which the queries and their keys were turned."""
     notes: dict[str, Any] = field(default_factory=dict)
     """Whatever a control writes down for its later calls in the same block."""
 
@@ -68,9 +76,20 @@ class Call:
         return scores if self.mask is None else scores + self.mask
 
     @cached_property
+    def seen(self) -> Bool[Tensor, "*batch query key"]:
+        """Which keys the model lets which queries see, padding included; broadcasts to (batch heads query key)."""
+        if self.mask is None:
+            return torch.ones(self.q.shape[2], self.k.shape[2], dtype=torch.bool, device=self.q.device)
+        least = torch.finfo(self.mask.dtype).min / 2
+        return (self.mask > least).expand(*self.mask.shape[:-2], self.q.shape[2], self.k.shape[2])
+
+    @cached_property
     def maps(self) -> Maps:
-        """Softmax of the scores: rows sum to one."""
-        return self.scores.softmax(-1)
+        """Softmax of the scores: rows sum to one, or are 0 where nothing is seen, as at padding."""
+        nothing = self.scores.amax(-1, keepdim=True) == -torch.inf
+        if not nothing.any():
+            return self.scores.softmax(-1)
+        return self.scores.masked_fill(nothing, 0.0).softmax(-1).masked_fill(nothing, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +104,10 @@ class Traits:
     """Needs to know which tokens are of pictures."""
     layout: bool = False
     """Needs to know which tokens are of which frame."""
+    stream: bool = False
+    """Needs what the block around the attention module was given."""
+    rotary: bool = False
+    """Needs to know how queries and keys were turned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +164,9 @@ def steered(
     for control, own in controls:
         call.notes = own
         call.q, call.k, call.v = control.heads(call)
+    if any("heads" in control.stages() for control, _ in controls):
+        for stage in ("scores", "maps"):
+            call.__dict__.pop(stage, None)
     if not stages & {"scores", "maps"}:
         out = fast(call.q, call.k, call.v)
     else:

@@ -14,7 +14,7 @@ from attime.site import Site
 __all__ = ["LAWS"]
 
 BATCH, HEADS, FRAMES, PLACES, WORDS, DIM = 2, 2, 4, 4, 3, 8
-LAYERS = 3
+LAYERS, WIDE = 3, 2
 
 
 def strength_zero_is_the_identity(control: Control) -> None:
@@ -31,7 +31,7 @@ def strength_zero_is_the_identity(control: Control) -> None:
 
 def it_does_something(control: Control) -> None:
     """With the strength that it has, some call comes out different."""
-    assert any(not torch.equal(_out(call, [control]), _out(call, [])) for call in _calls(control)), "no call is changed"
+    assert any(not torch.equal(_out(call, []), _out(call, [control])) for call in _calls(control)), "no call is changed"
 
 
 def rows_sum_to_one(control: Control) -> None:
@@ -46,7 +46,7 @@ def arguments_are_left_alone(control: Control) -> None:
     """No stage writes into what it is given."""
     for call in _calls(control):
         for stage, given in _given(call):
-            watched = {name: getattr(call, name) for name in ("q", "k", "v", "hidden", "visual")}
+            watched = {name: getattr(call, name) for name in ("q", "k", "v", "hidden", "stream", "visual")}
             watched |= {"given": given[0]} if isinstance(given[0], Tensor) else {}
             before = {name: each.clone() for name, each in watched.items() if each is not None}
             getattr(control, stage)(*given)
@@ -102,13 +102,14 @@ def _call(kind: str, layer: int, step: int, notes: dict[str, object], *, masked:
         return torch.randn(rows, HEADS, time, DIM, generator=random, dtype=torch.float64)
 
     layouts = {
-        "temporal": Layout(frames=FRAMES, places=1),
-        "spatial": Layout(frames=1, places=PLACES),
-        "cross": Layout(frames=1, places=PLACES),
+        "temporal": Layout(frames=FRAMES, places=1, rows=PLACES, wide=WIDE),
+        "spatial": Layout(frames=1, places=PLACES, rows=FRAMES, wide=WIDE),
+        "cross": Layout(frames=1, places=PLACES, rows=FRAMES, wide=WIDE),
     }
     later = torch.ones(queries, keys, dtype=torch.bool).triu(1 + max(0, keys - queries))
     visual = torch.zeros(rows, keys, dtype=torch.bool)
     visual[:, 1 : 1 + clip] = kind == "self"
+    angle = torch.arange(queries, dtype=torch.float64)[None, :, None] / 10 ** (torch.arange(DIM) % (DIM // 2))
     names = {"temporal": f"up_blocks.{layer}.motion_modules.0.transformer_blocks.0.attn1"}
     return Call(
         site=Site(name=names.get(kind, f"layers.{layer}.attention"), part="model", kind=kind, layer=layer, heads=HEADS),
@@ -118,9 +119,11 @@ def _call(kind: str, layer: int, step: int, notes: dict[str, object], *, masked:
         v=drawn(keys),
         scale=DIM**-0.5,
         mask=torch.zeros(queries, keys, dtype=torch.float64).masked_fill(later, -torch.inf) if masked else None,
-        layout=layouts.get(kind, Layout(frames=FRAMES, places=PLACES, start=1 if kind == "self" else WORDS)),
+        layout=layouts.get(kind, Layout(frames=FRAMES, places=PLACES, start=1 if kind == "self" else WORDS, wide=WIDE)),
         visual=visual if kind == "self" else None,
         hidden=torch.randn(rows, queries, HEADS * DIM, generator=random, dtype=torch.float64),
+        stream=torch.randn(rows, queries, HEADS * DIM, generator=random, dtype=torch.float64),
+        rotary=(angle.cos(), angle.sin()),
         notes=notes,
     )
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from attime.errors import AttimeError
+from attime.laws import banks
 from attime.laws.contract import Law
 from attime.memory.contract import Chain, Policy, chain
 from attime.memory.past import Past
@@ -127,6 +128,7 @@ LAWS = (
     Law(what_is_dropped_is_freed, needs=("acts", "drops")),
     Law(rows_do_not_see_each_other, needs=ACTS),
     Law(missing_evidence_is_an_error, needs=ACTS),
+    *banks.LAWS,
 )
 
 

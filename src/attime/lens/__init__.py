@@ -4,11 +4,13 @@ from attime.lens.attention import attention_map
 from attime.lens.decay import decay_rate, spacetime_profile
 from attime.lens.gates import gated_attention
 from attime.lens.hops import divergence, hop_profile
+from attime.lens.massive import massive_dims, massive_tokens
 from attime.lens.retrieval import copied_share, echo, induction
 from attime.lens.rhythm import attention_distance, future_influence, local_heads
 from attime.lens.saliency import agreement, hidden_saliency
 from attime.lens.sinks import attention_received, sink_rate
 from attime.lens.temporal_energy import energy_split, temporal_energy
+from attime.lens.vision import head_divergence, word_divergence
 
 __all__ = [
     "agreement",
@@ -22,11 +24,15 @@ __all__ = [
     "energy_split",
     "future_influence",
     "gated_attention",
+    "head_divergence",
     "hidden_saliency",
     "hop_profile",
     "induction",
     "local_heads",
+    "massive_dims",
+    "massive_tokens",
     "sink_rate",
     "spacetime_profile",
     "temporal_energy",
+    "word_divergence",
 ]

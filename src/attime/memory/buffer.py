@@ -33,6 +33,9 @@ class Buffer:
     def append(self, new: Shaped[Tensor, "lanes new ..."]) -> None:
         """More entries behind the last."""
         end = self.length + new.shape[1]
+        if torch.is_grad_enabled() and (new.requires_grad or self._held.requires_grad):
+            self._held, self.length = torch.cat([self.now, new], dim=1), end  # gradients need what was there before
+            return
         if end > self._held.shape[1]:
             self._held = _roomy(self.now, max(end, int(GROWTH * self.length)) - self.length)
         self._held[:, self.length : end] = new

@@ -28,10 +28,14 @@ class Traits:
     """Needs this many of the last queries (`Past.queries`)."""
     rotary: bool = False
     """Needs a model with rotary positions, since it moves keys."""
+    frames: bool = False
+    """Is a bank over frames, not a policy over keys and values (see `memory.banks`)."""
+    merges: bool = False
+    """The weights of what a bank gives to read add up to the frames it has seen."""
 
 
 class Policy(Part):
-    """A frozen, keyword-only dataclass. It acts when the number of tokens seen is a multiple of `every`.
+    """A frozen, keyword-only dataclass. It acts when the number of tokens seen is a multiple of `every`, unless it says otherwise.
 
     Between its ticks every token sees all that was there after the last one, and all that has come since, up to
     itself. So the numbers do not depend on how the stream is cut into chunks.
@@ -45,6 +49,14 @@ class Policy(Part):
     @abstractmethod
     def act(self, past: Past) -> None:
         """Change the past by its verbs: drop entries, move them to another store, re-place them."""
+
+    def until_tick(self, seen: int) -> int | None:
+        """Tokens to come, after `seen` of them, before it acts next; None: never."""
+        return self.every - seen % self.every
+
+    def due(self, seen: int) -> bool:
+        """Whether it acts after so many tokens."""
+        return seen % self.every == 0
 
     def evidence(self) -> Traits:
         """What this object needs; its class's traits unless its parts decide."""
@@ -60,7 +72,7 @@ class Chain(Policy):
     every: int = 1
 
     def act(self, past: Past) -> None:
-        due = [policy for policy in self.policies if not policy.follows and past.seen % policy.every == 0]
+        due = [policy for policy in self.policies if not policy.follows and policy.due(past.seen)]
         for policy in self.policies:
             if policy in due or (due and policy.follows):
                 policy.act(past)
@@ -72,8 +84,8 @@ class Chain(Policy):
 
     def until_tick(self, seen: int) -> int | None:
         """Tokens to come before the next tick of any policy; None if there is none."""
-        ticks = [policy.every - seen % policy.every for policy in self.policies if not policy.follows]
-        return min(ticks, default=None)
+        ticks = [policy.until_tick(seen) for policy in self.policies if not policy.follows]
+        return min((tick for tick in ticks if tick is not None), default=None)
 
     def evidence(self) -> Traits:
         every = [policy.evidence() for policy in self.policies]

@@ -18,6 +18,9 @@ class Line:
     seen: int
     kept: int
     nbytes: int
+    """Bytes in memory."""
+    parked: int = 0
+    """Entries beside those kept, attended only where a query brings them back."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,9 @@ def ledger(pasts: Sequence[tuple[Sequence[int], Past]]) -> Ledger:
         shared = 0 if past.queries is None else past.queries.nbytes // max(1, past.lanes)
         for bank in past.banks:
             each = bank.nbytes // len(bank.lanes) + shared
+            parked = 0 if bank.parked is None else bank.parked.entries
             for lane in bank.lanes.tolist():
                 row, head = divmod(lane, past.heads)
-                lines.append(
-                    Line(row=rows[row], layer=past.layer, head=head, seen=past.seen, kept=bank.length, nbytes=each)
-                )
+                counts = {"seen": past.seen, "kept": bank.length, "nbytes": each, "parked": parked}
+                lines.append(Line(row=rows[row], layer=past.layer, head=head, **counts))
     return Ledger(tuple(sorted(lines, key=lambda line: (line.row, line.layer, line.head))))

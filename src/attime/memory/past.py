@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from attime.errors import AttimeError
 from attime.memory.buffer import Buffer
+from attime.memory.parked import Parked
 from attime.memory.store import Exact, Store
 
-__all__ = ["Bank", "Past", "Rotate", "Scoring"]
+__all__ = ["Apart", "Bank", "Past", "Rotate", "Scoring"]
 
 Rotate = Callable[[Tensor, Tensor], Tensor]
 """Turns keys (lanes, entries, head_dim) onwards by (lanes, entries) positions, as the model's rotary embedding would."""
@@ -31,6 +33,22 @@ class Scoring:
     """The model itself lets a token see only so many, itself among them."""
     softcap: float | None = None
     """Logits are squeezed by softcap * tanh(logit / softcap)."""
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Entries of contexts that were read side by side (`memory.joined`): how much attention they get, and among themselves."""
+
+    start: int
+    """Numbers of their tokens, from ..."""
+    stop: int
+    """... up to here."""
+    lag: int
+    """By how much the rotary positions of what comes later fall behind the numbers of tokens."""
+    temperature: float = 1.0
+    """Their logits are divided by it ..."""
+    scale: float = 1.0
+    """... and the log of their whole mass is multiplied by scale * temperature."""
 
 
 @dataclass
@@ -53,6 +71,10 @@ class Bank:
     """By how many positions the first entries are read as later than they were; None: nobody is moved."""
     origin: Float[Tensor, "lanes moved head_dim"] | None = None
     """Keys of the moved entries as they came, where the exact store holds them turned already (see `move`)."""
+    parked: Parked | None = None
+    """Earlier entries that are attended only where a query brings them back."""
+    near: "Bank | None" = None
+    """Copies of some entries, and all that has come since, that are attended in place of all; None: all are."""
 
     @property
     def length(self) -> int:
@@ -63,6 +85,7 @@ class Bank:
     def nbytes(self) -> int:
         """Bytes really held, with all that is known of the entries."""
         known = (self.when, self.log_mass, self.place, self.received, self.shift, self.origin)
+        known = (*known, self.parked, self.near)
         return sum(store.nbytes for store in self.stores) + sum(each.nbytes for each in known if each is not None)
 
     @property
@@ -72,9 +95,14 @@ class Bank:
         assert isinstance(last, Exact)
         return last
 
-    def keys(self) -> Float[Tensor, "lanes entries head_dim"]:
-        """All keys as the model rotated them."""
-        return self.stores[0].keys() if len(self.stores) == 1 else torch.cat([s.keys() for s in self.stores], dim=1)
+    def keys(self, first: int | None = None) -> Float[Tensor, "lanes entries head_dim"]:
+        """All keys as the model rotated them, or the `first` ones."""
+        found, left = list[Tensor](), self.length if first is None else first
+        for store in self.stores:
+            if left > 0 or not found:
+                found.append(store.keys()[:, :left])
+                left -= store.length
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
     def values(self) -> Float[Tensor, "lanes entries head_dim"]:
         """All values."""
@@ -82,6 +110,8 @@ class Bank:
 
     def append(self, keys: Tensor, values: Tensor, when: Tensor, place: Tensor | None) -> None:
         """What has just come, behind everything else; it stands for itself and has had no attention."""
+        if self.near is not None:
+            self.near.append(keys, values, when, place)
         self.exact.append(keys, values)
         self.when.append(when)
         if self.place is not None and place is not None:
@@ -93,11 +123,13 @@ class Bank:
     def move(self, shift: Float[Tensor, "lanes moved"] | None, rotate: Rotate) -> None:
         """Read the first entries as later by `shift`; None moves everybody back.
 
-        Keys of a single exact store are turned once, from what they were when they came; others whenever they are read.
+        Keys of a single exact store are turned once, from what they were when they came; others, and keys through which
+        gradients flow, whenever they are read.
         """
         self._move_back()
         self.shift = shift
-        if shift is not None and len(self.stores) == 1:
+        learning = torch.is_grad_enabled() and self.exact.keys().requires_grad
+        if shift is not None and len(self.stores) == 1 and not learning:
             first = self.exact.keys()[:, : shift.shape[1]]
             self.origin = first.clone()
             first.copy_(rotate(self.origin, shift))
@@ -117,12 +149,39 @@ class Bank:
                 stores.append(store.select(kept[inside].view(len(kept), count) - start, room=room if last else 0))
             start += store.length
         return replace(
-            self, stores=stores, shift=None, origin=None, **self._known(lambda each: each.select(kept, room=room))
+            self,
+            stores=stores,
+            shift=None,
+            origin=None,
+            near=None,
+            **self._known(lambda each: each.select(kept, room=room)),
         )
+
+    def some(self, kept: Int[Tensor, "lanes kept"], rotate: Rotate | None, *, room: int = 0) -> "Bank":
+        """Exact copies of these entries as they are read now, for `near`."""
+        keys, values = self.keys(), self.values()
+        if self.shift is not None and self.origin is None:
+            assert rotate is not None
+            moved = self.shift.shape[1]
+            keys = torch.cat([rotate(keys[:, :moved], self.shift), keys[:, moved:]], dim=1)
+        exact = Exact(
+            *(
+                Buffer(each.gather(1, kept[..., None].expand(-1, -1, each.shape[2])), room=room)
+                for each in (keys, values)
+            )
+        )
+        return Bank(lanes=self.lanes, stores=[exact], **self._known(lambda each: each.select(kept, room=room)))
+
+    def keep_in(self, other: Callable[[list[Store]], list[Store]]) -> None:
+        """The same entries in other stores; whoever is moved stays so, and is turned when read."""
+        shift = self.shift
+        self._move_back()
+        self.stores, self.shift = other(self.stores), shift
 
     def put(self, slot: int, key: Float[Tensor, "lanes head_dim"], value: Float[Tensor, "lanes value_dim"]) -> None:
         """The entry in this slot of every lane becomes this one, kept exactly."""
         self._move_back()
+        self.near = None
         number, inside = 0, slot
         while inside >= self.stores[number].length:
             inside -= self.stores[number].length
@@ -148,7 +207,9 @@ class Bank:
         known = self._known(lambda each: each.lanes(chosen))
         moved = {name: None if (each := getattr(self, name)) is None else each[chosen] for name in ("shift", "origin")}
         stores = [store.lanes(chosen) for store in self.stores]
-        return Bank(lanes=self.lanes[chosen], stores=stores, **moved, **known)
+        parked = None if self.parked is None else self.parked.lanes(chosen)
+        near = None if self.near is None else self.near.take(chosen)
+        return Bank(lanes=self.lanes[chosen], stores=stores, parked=parked, near=near, **moved, **known)
 
     def _move_back(self) -> None:
         """Keys as they came, where they had been turned in their store."""
@@ -178,6 +239,10 @@ class Past:
     """None where the model has no rotary positions."""
     scoring: Scoring | None = None
     """How the last attention over this past was scored; None before the first."""
+    apart: Apart | None = None
+    """Where contexts stand side by side among the entries."""
+    halted: AttimeError | None = None
+    """Why a policy could not act, although nothing is lost: raised, once, before anything more comes in."""
 
     @property
     def lanes(self) -> int:
@@ -211,6 +276,8 @@ class Past:
             placed = None if place is None else Buffer(place[:, :0])
             self.banks = [Bank(lanes=whole, stores=stores, when=nothing, place=placed)]
         came = torch.arange(self.seen, self.seen + new, device=keys.device)
+        if place is None and self.apart is not None:
+            place = (came - self.apart.lag)[None, :, None].expand(lanes, -1, 2)
         for bank in self.banks:
             own = slice(None) if len(self.banks) == 1 else bank.lanes
             where = None if place is None else place[own]

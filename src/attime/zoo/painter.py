@@ -4,7 +4,8 @@ They know the world's sentences about one thing that moves. The free ones are no
 were shown rest: on them a control that changes how much moves can be seen to work.
 """
 
-from typing import final
+from collections.abc import Callable
+from typing import Any, final
 
 import numpy as np
 from diffusers.models.transformers.latte_transformer_3d import LatteTransformer3DModel
@@ -16,6 +17,7 @@ from attime.streams.world.follow import follow
 from attime.zoo.contract import Goal
 from attime.zoo.painting import FRAMES, SIZE, Painter, share
 from attime.zoo.sentences import Sentences
+from attime.zoo.stretched import Stretched
 
 __all__ = ["FreeLattePainter", "FreeWanPainter", "LattePainter", "WanPainter"]
 
@@ -97,17 +99,21 @@ class WanPainter(Told):
 
 @final
 class LattePainter(Told):
-    """Attention over space and attention over time in turn."""
+    """Attention over space and attention over time in turn; longer clips are stretched ones: all that happens takes longer."""
 
     name = "painter-latte"
     about = "LatteTransformer3DModel: paints clips of one moving thing from a sentence that says what, where to and how fast"
-    lengths = range(FRAMES, FRAMES + 1)
+    lengths = range(FRAMES, 8 * FRAMES + 1)
     batch = 24
     steps = 2600
 
     @classmethod
     def build(cls) -> nn.Module:
         return _latte(cls.sentences)
+
+    def at(self, frames: int) -> Callable[..., Any]:
+        super().at(frames)
+        return Stretched(self.model)
 
 
 @final
@@ -130,13 +136,17 @@ class FreeLattePainter(Free):
 
     name = "painter-latte-free"
     about = "LatteTransformer3DModel: paints clips of one thing that moves or rests as chance has it"
-    lengths = range(FRAMES, FRAMES + 1)
+    lengths = range(FRAMES, 8 * FRAMES + 1)
     batch = 24
     steps = 2000
 
     @classmethod
     def build(cls) -> nn.Module:
         return _latte(cls.sentences)
+
+    def at(self, frames: int) -> Callable[..., Any]:
+        super().at(frames)
+        return Stretched(self.model)
 
 
 def _wan(sentences: Sentences) -> nn.Module:

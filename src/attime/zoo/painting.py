@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attime.errors import AttimeError
 from attime.streams.world.follow import Motion, follow
 from attime.zoo.contract import Log, Pretrained
-from attime.zoo.flow_matching import Step, loss, walk
+from attime.zoo.flow_matching import Step, invert, loss, walk
 from attime.zoo.orthogonal import descend_orthogonally
 from attime.zoo.sentences import Sentences
 
@@ -88,13 +88,8 @@ class Painter(Pretrained):
             raise AttimeError(
                 f"a painter needs noise (batch, 3, time, height, width) for {len(prompts)} prompts; got {tuple(noise.shape)}."
             )
-        if noise.shape[2] not in self.lengths:
-            raise AttimeError(
-                f"{type(self).__name__} paints {self.lengths[0]} to {self.lengths[-1]} frames in steps of "
-                f"{self.lengths.step}; got {noise.shape[2]} frames."
-            )
         return walk(
-            self.model,
+            self.at(noise.shape[2]),
             noise.to(self.device),
             self.sentences.encode(prompts, device=self.device),
             self.sentences.encode([""] * len(prompts), device=self.device),
@@ -102,6 +97,45 @@ class Painter(Pretrained):
             guidance=self.guidance if guidance is None else guidance,
             callback=callback,
         )
+
+    def invert(
+        self,
+        clips: NDArray[np.uint8],
+        prompts: str | Sequence[str],
+        *,
+        seed: int = 0,
+        steps: int = 20,
+        guidance: float | None = None,
+        rounds: int = 10,
+    ) -> Tensor:
+        """Noise from which `paint`, with the same prompts, steps and guidance, comes back to these clips; see
+        `flow_matching.invert`. How near it comes is how well the model knows such clips."""
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if clips.ndim != 5 or len(clips) != len(prompts) or clips.shape[-1] != 3 or steps < 2:
+            raise AttimeError(
+                f"invert needs clips (batch, time, height, width, 3), a prompt for each and steps >= 2; got "
+                f"{'x'.join(map(str, clips.shape))}, {len(prompts)} prompts and steps={steps}."
+            )
+        latents = encoded(clips).to(self.device)
+        return invert(
+            self.at(clips.shape[1]),
+            latents,
+            self.sentences.encode(prompts, device=self.device),
+            self.sentences.encode([""] * len(prompts), device=self.device),
+            noise=torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(latents),
+            steps=steps,
+            guidance=self.guidance if guidance is None else guidance,
+            rounds=rounds,
+        )
+
+    def at(self, frames: int) -> Callable[..., Any]:
+        """The model as it is called for so many frames, or an AttimeError."""
+        if frames not in self.lengths:
+            raise AttimeError(
+                f"{type(self).__name__} paints {self.lengths[0]} to {self.lengths[-1]} frames in steps of "
+                f"{self.lengths.step}; got {frames} frames."
+            )
+        return self.model
 
     @classmethod
     def fit(cls, model: nn.Module, *, steps: int, seed: int, log: Log) -> None:

@@ -13,11 +13,13 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from attime.errors import AttimeError
 from attime.streams.world.ask import Question
+from attime.streams.world.scene import Shot
 from attime.streams.world.tell import WORDS, decode, encode
 from attime.zoo.contract import Goal, Log, Pretrained
 from attime.zoo.descend import descend
 from attime.zoo.qwen_video import END, PAD, START, VIDEO, lead, paged, patchify, prompts, waves
-from attime.zoo.watching import FPS, KINDS, NEED, SIZE, Course, exam, film, right
+from attime.zoo.seeing import LABELS, labelled
+from attime.zoo.watching import FPS, FRAMES, KINDS, NEED, SIZE, Course, exam, film, right
 
 __all__ = ["Watcher"]
 
@@ -27,6 +29,9 @@ Earlier = Sequence[tuple[str, str]]
 VOCABULARY = 256  # the world's words, room for more, and last the four numbers that stand for what is seen
 WIDTH, SIGHT = 64, 96  # of the language model and of the vision tower
 DEVIATION = 0.12  # of weights at the start: about WIDTH ** -0.5
+PATCH = 8
+EARLY = 2  # after this many layers of the language model a patch should know what it shows
+TOLD = 0.3  # weight of that
 CLIPS = 16  # of a training step
 ROWS = 64  # questions answered at a time
 LONGEST = 24  # words of an answer
@@ -72,7 +77,7 @@ class Watcher(Pretrained):
                 "hidden_size": SIGHT,
                 "intermediate_size": 2 * SIGHT,
                 "num_heads": 4,
-                "patch_size": 8,
+                "patch_size": PATCH,
                 "spatial_merge_size": 1,
                 "temporal_patch_size": 2,
                 "tokens_per_second": 2,
@@ -92,7 +97,7 @@ class Watcher(Pretrained):
         settings.do_sample, settings.max_new_tokens, settings.max_length = False, LONGEST, None
         settings.bos_token_id, settings.eos_token_id, settings.pad_token_id = START, END, PAD
         with torch.no_grad():
-            filters = waves(SIGHT, 8) * 0.4
+            filters = waves(SIGHT, PATCH) * 0.4
             filters[SIGHT // 2 :] *= 8  # what moves is faint beside what is there
             model.model.visual.patch_embed.proj.weight.copy_(filters)
         return model
@@ -100,17 +105,24 @@ class Watcher(Pretrained):
     @classmethod
     def fit(cls, model: nn.Module, *, steps: int, seed: int, log: Log) -> None:
         course = Course(seed)
+        heads = nn.Linear(WIDTH, sum(LABELS.values())).to(next(model.parameters()).device)
+        seen = [0.0] * len(LABELS)
 
         def loss_at(step: int) -> Tensor:
             alone = course.level < 2 or step % 4 != 3
             shots, asked = course.lesson(step, CLIPS)
-            losses, right = _lesson(model, film(shots, seed=seed * 100_003 + step), asked, alone=alone)
+            frames = film(shots, seed=seed * 100_003 + step)
+            losses, right, hidden = _lesson(model, frames, asked, alone=alone)
+            flat = [question for each in asked for question in each]
             if alone:
-                course.mark(step, [question for each in asked for question in each], right)
-            return losses.mean()
+                course.mark(step, flat, right)
+            weights = torch.tensor([course.weight(question) for question in flat], device=losses.device)
+            said, hits = _told(heads(hidden), shots)
+            seen[:] = [0.98 * before + 0.02 * hit for before, hit in zip(seen, hits, strict=True)]
+            return (weights * losses).sum() / weights.sum() + TOLD * said
 
         descend(
-            model,
+            nn.ModuleList([model, heads]),
             loss_at,
             steps=steps,
             learning_rate=2e-3,
@@ -118,7 +130,7 @@ class Watcher(Pretrained):
             log=log,
             muon=("layers.", "blocks."),
             muon_rate=1e-2,
-            watch=lambda: str(course),
+            watch=lambda: f"{course}  " + "  ".join(f"{n} {v:.2f}" for n, v in zip(LABELS, seen, strict=True)),
         )
 
     def inputs(
@@ -260,8 +272,8 @@ def _rows(texts: Sequence[str], earlier: Earlier) -> list[list[int]]:
 
 def _lesson(
     model: nn.Module, frames: NDArray[np.uint8], asked: Sequence[Sequence[Question]], *, alone: bool
-) -> tuple[Tensor, list[bool]]:
-    """For every question the loss on its answer, and whether every word of it was the likeliest.
+) -> tuple[Tensor, list[bool], Tensor]:
+    """For every question the loss on its answer and whether every word of it was the likeliest; what layer two made of the patches.
 
     All questions about a clip share one row: in conversation, or with `alone` as if each were the only one.
     """
@@ -274,14 +286,16 @@ def _lesson(
     kinds = VIDEO * (pages.ids[:1] == qwen.config.video_token_id).int()
     positions, _ = qwen.model.get_rope_index(pages.ids[:1], kinds, video_grid_thw=grid[:1], second_per_grid_ts=seconds)
     mask, positions = pages.alone(positions) if alone else (None, positions.expand(-1, len(asked), -1))
-    hidden = qwen.model(
+    outputs = qwen.model(
         input_ids=pages.ids,
         attention_mask=mask,
         position_ids=positions,
         pixel_values_videos=pixels,
         video_grid_thw=grid,
         use_cache=False,
-    ).last_hidden_state
+        output_hidden_states=True,
+    )
+    hidden, patches = outputs.last_hidden_state, int(grid[0].prod())
     said = pages.said[:, 1:]
     logits, words = qwen.lm_head(hidden[:, :-1][said]), pages.ids[:, 1:][said]
     most = max(len(each) for each in asked)
@@ -293,4 +307,18 @@ def _lesson(
     wrong = nothing.index_add(0, question, (logits.argmax(-1) != words).float())
     lengths = nothing.index_add(0, question, torch.ones_like(words, dtype=torch.float32))
     weight = torch.where(lengths > 4, 2.0, 1.0)  # an interval has more to say
-    return weight * losses / lengths, (wrong == 0).tolist()
+    return weight * losses / lengths, (wrong == 0).tolist(), outputs.hidden_states[EARLY][:, 2 : 2 + patches]
+
+
+def _told(logits: Tensor, shots: Sequence[Shot]) -> tuple[Tensor, list[float]]:
+    """The loss on what the patches show, and of each of LABELS the share of patches where it was the likeliest."""
+    cells = SIZE // PATCH
+    truth = labelled(shots, slices=FRAMES // 2, slice_s=2 / FPS, cells=cells)
+    targets = torch.from_numpy(truth).to(logits.device).flatten(1, 3)
+    there = targets[..., 0] >= 0
+    loss, hits = torch.zeros((), device=logits.device), list[float]()
+    for place, part in enumerate(logits[there].split(list(LABELS.values()), dim=-1)):
+        wanted = targets[there][:, place]
+        loss = loss + functional.cross_entropy(part, wanted)
+        hits.append(float((part.argmax(-1) == wanted).float().mean()))
+    return loss, hits

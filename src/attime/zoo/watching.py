@@ -133,6 +133,10 @@ class Course:
         if needed and step >= self.since + LEAST and min(self.right[kind] for kind in needed) >= PASSED:
             self.level, self.since = self.level + 1, step
 
+    def weight(self, question: Question) -> float:
+        """How much an answer counts in the lesson: the more, the less its kind is known, and a tenth at least."""
+        return 1.1 - self.right[question.kind]
+
     def __str__(self) -> str:
         return f"level {self.level}  " + "  ".join(
             f"{kind} {self.right[kind]:.2f}" for kind in KINDS if kind in self.right

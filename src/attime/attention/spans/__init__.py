@@ -8,6 +8,7 @@ span.needed(key, now)            # may a query at position >= now still see this
 """
 
 from attime.attention.spans.grid import FrameCausal, Neighbourhood, Radial
+from attime.attention.spans.groups import Groups
 from attime.attention.spans.line import Causal, Dilated, Documents, Prefix, Sinks, Strided, Window
 from attime.attention.spans.span import Intersection, Range, Span, Tile, Union
 
@@ -16,6 +17,7 @@ __all__ = [
     "Dilated",
     "Documents",
     "FrameCausal",
+    "Groups",
     "Intersection",
     "Neighbourhood",
     "Prefix",

@@ -1,0 +1,269 @@
+"""Parked entries of a bank: blocks in a pool, with one key for each in an index; a query brings the likeliest back."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attime.memory.buffer import Buffer
+from attime.memory.pool import Pool
+
+if TYPE_CHECKING:
+    from attime.memory.past import Bank, Past
+
+__all__ = ["Choosing", "Parked", "Recalled"]
+
+BUFFERS = ("numbers", "index", "first", "place")
+AT_A_TIME = 1 << 22  # numbers of keys that are brought back for some of a chunk's queries together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choosing:
+    """How blocks are indexed and which of them come back."""
+
+    blocks: int
+    """Blocks that a query brings back."""
+    by: str
+    """"token": each token chooses for itself; "question": nobody does until a question is asked."""
+    heads: str
+    """"own": each key-value head chooses; "shared": one choice by all heads of a row, their keys joined."""
+    cosine: bool
+    """By angle and not by product."""
+    unrotated: bool
+    """Keys and queries are compared without their rotary positions."""
+    contiguous: bool
+    """What comes back is read as if it stood right before the window, and the sinks before it."""
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """Blocks brought back for some of a chunk's queries: a set for each of them, or one set for all."""
+
+    queries: slice
+    keys: Float[Tensor, "lanes sets blocks size head_dim"]
+    values: Float[Tensor, "lanes sets blocks size value_dim"]
+    first: Int[Tensor, "lanes sets blocks"]
+    """Number of each block's first token."""
+    shift: Float[Tensor, "lanes sets blocks"] | None
+    """By how many positions each block is read as later than it was."""
+
+
+@dataclass(eq=False)
+class Parked:
+    """Blocks of `size` entries of some lanes, all lanes equally many."""
+
+    choosing: Choosing
+    pool: Pool
+    size: int
+    head_dim: int
+    numbers: Buffer
+    """(lanes, blocks): their records."""
+    index: Buffer
+    """(lanes, blocks, head_dim): mean keys."""
+    first: Buffer
+    """(lanes, blocks): number of the first token of each."""
+    place: Buffer
+    """(lanes, blocks, 2): least and greatest rotary position of each."""
+    asked: bool = False
+    """The next chunk is a question: its queries choose together, and that stays."""
+    pinned: Int[Tensor, "lanes chosen"] | None = None
+    held: tuple[Tensor, Tensor] | None = None
+    """Blocks brought back last, (lanes, chosen), and their records."""
+
+    @classmethod
+    def empty(cls, bank: "Bank", size: int, choosing: Choosing, pool: Callable[[Tensor], Pool]) -> "Parked":
+        """Nothing parked yet, for the lanes of this bank."""
+        keys, values, none = bank.exact.keys(), bank.exact.values(), bank.when.now[:, :0]
+        like = keys.new_empty(0, size * (keys.shape[2] + values.shape[2]))
+        return cls(
+            choosing=choosing,
+            pool=pool(like),
+            size=size,
+            head_dim=keys.shape[2],
+            numbers=Buffer(none),
+            index=Buffer(keys[:, :0]),
+            first=Buffer(none),
+            place=Buffer(none[:, :, None].expand(-1, -1, 2)),
+        )
+
+    @property
+    def blocks(self) -> int:
+        """Blocks per lane."""
+        return self.numbers.length
+
+    @property
+    def entries(self) -> int:
+        """Entries per lane."""
+        return self.blocks * self.size
+
+    @property
+    def silent(self) -> bool:
+        """Nothing can come back now."""
+        return not self.blocks or (self.pinned is None and self.choosing.by == "question")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory: the index, blocks at hand, and this one's share of the pool."""
+        known = sum(getattr(self, name).nbytes for name in BUFFERS)
+        at_hand = 0 if self.held is None else sum(each.nbytes for each in self.held)
+        return known + at_hand + self.pool.share(self.numbers.now.numel())
+
+    def add(self, past: "Past", bank: "Bank", slots: slice) -> None:
+        """Park a copy of these entries, a whole number of blocks; OSError if there is no room, and nothing has changed."""
+        keys, values = (each[:, slots].unflatten(1, (-1, self.size)) for each in (bank.keys(), bank.values()))
+        records = torch.cat([keys.flatten(2), values.flatten(2)], dim=2).transpose(0, 1)
+        numbers = self.pool.add(records.flatten(0, 1)).view(records.shape[:2]).transpose(0, 1)
+        when = bank.when.now[:, slots].unflatten(1, (-1, self.size))
+        place = when[..., None] if bank.place is None else bank.place.now[:, slots].unflatten(1, (-1, self.size))
+        bare = self._unrotated(past, keys.flatten(1, 2), place[..., 0].flatten(1, 2)).view(keys.shape)
+        self.numbers.append(numbers)
+        self.index.append(bare.mean(2))
+        self.first.append(when[:, :, 0])
+        self.place.append(torch.stack([place[..., 0].amin(2), place[..., -1].amax(2)], dim=2))
+
+    def ask(
+        self,
+        past: "Past",
+        bank: "Bank",
+        q: Float[Tensor, "lanes groups time head_dim"],
+        positions: Int[Tensor, "lanes time"],
+    ) -> None:
+        """If this chunk is the question, its queries choose together what stays in sight from now on."""
+        if self.asked:
+            guide = self._unrotated(past, q.mean(1), positions).mean(1, keepdim=True)
+            self.pinned, self.asked = self._choose(past, bank, guide)[:, 0], False
+            self.settle(past, bank)
+
+    def settle(self, past: "Past", bank: "Bank") -> None:
+        """Read what stands before the window as if it stood right before what comes back."""
+        before = self._before(bank)
+        if not self.choosing.contiguous or not 0 < before < bank.length:
+            return
+        assert past.rotate is not None
+        count = 0 if self.silent else self._most if self.pinned is None else self.pinned.shape[1]
+        low, high = _positions(bank), _positions(bank, greatest=True)
+        shift = low[:, before : before + 1] - 1 - count * self._spread() - high[:, before - 1 : before]
+        bank.move(shift.clamp(min=0).expand(-1, before).to(torch.float64), past.rotate)
+
+    def recall(self, past: "Past", bank: "Bank", q: Float[Tensor, "lanes groups time head_dim"]) -> Iterator[Recalled]:
+        """What each query of the chunk attends to beside the bank, some queries at a time."""
+        time = q.shape[2]
+        if self.pinned is not None:
+            yield self._recalled(bank, self.pinned[:, None], slice(0, time), at_hand=True)
+            return
+        guide = self._unrotated(past, q.mean(1), _positions(bank)[:, -time:])
+        step = max(1, AT_A_TIME // (len(q) * self._most * self.size * self.head_dim))
+        for start in range(0, time, step):
+            here = slice(start, min(start + step, time))
+            yield self._recalled(bank, self._choose(past, bank, guide[:, here]), here, at_hand=time == 1)
+
+    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Parked":
+        """The same of some lanes."""
+        known = {name: getattr(self, name).lanes(chosen) for name in BUFFERS}
+        return replace(self, pinned=None if self.pinned is None else self.pinned[chosen], held=None, **known)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All but the records, by name, for saving ..."""
+        known = {name: getattr(self, name).now for name in BUFFERS[1:]}
+        return known if self.pinned is None else known | {"pinned": self.pinned}
+
+    def told(self) -> dict[str, Any]:
+        """... and what else `restore` needs."""
+        where: Any = self.pool.where
+        kind = f"{type(where).__module__}:{type(where).__name__}"
+        options = {name: getattr(self, name) for name in ("size", "head_dim", "asked")}
+        return options | {"choosing": asdict(self.choosing), "where": kind, "where_options": asdict(where)}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], told: Mapping[str, Any], pool: Pool, numbers: Tensor) -> "Parked":
+        """The same again, with its records in this pool under these numbers (lanes, blocks)."""
+        options = {name: told[name] for name in ("size", "head_dim", "asked")}
+        known = {name: Buffer(tensors[name]) for name in BUFFERS[1:]}
+        choosing = Choosing(**told["choosing"])
+        return cls(
+            choosing=choosing, pool=pool, numbers=Buffer(numbers), pinned=tensors.get("pinned"), **options, **known
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Parked":
+        made = self.lanes(torch.arange(self.numbers.now.shape[0], device=self.numbers.now.device))
+        made.pool = self.pool.branch()
+        return made
+
+    @property
+    def _most(self) -> int:
+        return min(self.choosing.blocks, self.blocks)
+
+    def _before(self, bank: "Bank") -> int:
+        """How many entries stand before the first parked block."""
+        return int((bank.when.now < self.first.now[:, :1]).sum(1).max())
+
+    def _spread(self) -> Int[Tensor, "lanes 1"]:
+        """Positions that a block takes up at most."""
+        low, high = self.place.now.unbind(-1)
+        return (high - low).amax(1, keepdim=True) + 1
+
+    def _unrotated(self, past: "Past", keys: Tensor, positions: Tensor) -> Tensor:
+        return past.rotate(keys, -positions) if self.choosing.unrotated and past.rotate is not None else keys
+
+    def _choose(
+        self, past: "Past", bank: "Bank", guide: Float[Tensor, "lanes time head_dim"]
+    ) -> Int[Tensor, "lanes time chosen"]:
+        """The best blocks of each guide, in order of time."""
+        index = self.index.now
+        rates = guide @ index.transpose(1, 2)
+        square = index.square().sum(2)[:, None]
+        if self.choosing.heads == "shared":
+            row = bank.lanes // past.heads
+            rates, square = _over_rows(rates, row), _over_rows(square, row)
+        if self.choosing.cosine:
+            rates = rates * square.clamp(min=torch.finfo(rates.dtype).tiny).rsqrt()
+        return rates.topk(self._most, dim=2).indices.sort(dim=2).values
+
+    def _recalled(
+        self, bank: "Bank", chosen: Int[Tensor, "lanes sets chosen"], queries: slice, *, at_hand: bool
+    ) -> Recalled:
+        if at_hand:
+            one, records = self._at_hand(chosen[:, 0])
+            chosen, records = one[:, None], records[:, None]
+        else:
+            records = self.pool.read(_of_lanes(self.numbers.now, chosen))
+        keys, values = records.split([cut := self.size * self.head_dim, records.shape[-1] - cut], dim=-1)
+        shift = None
+        if self.choosing.contiguous and bank.length > (before := self._before(bank)):
+            rank, start = chosen.argsort(dim=2).argsort(dim=2), _positions(bank)[:, before, None, None]
+            end = start - 1 - (chosen.shape[2] - 1 - rank) * self._spread()[:, :, None]
+            shift = (end - _of_lanes(self.place.now[..., 1], chosen)).clamp(min=0).to(torch.float64)
+        blocks = (self.size, -1)
+        return Recalled(
+            queries, keys.unflatten(-1, blocks), values.unflatten(-1, blocks), _of_lanes(self.first.now, chosen), shift
+        )
+
+    def _at_hand(self, chosen: Int[Tensor, "lanes chosen"]) -> tuple[Tensor, Tensor]:
+        """These blocks in any order, and their records: only what has not come back for the last token is read."""
+        if self.held is None or self.held[0].shape != chosen.shape:
+            self.held = chosen, self.pool.read(self.numbers.now.gather(1, chosen))
+            return self.held
+        before, records = self.held
+        same = before[:, :, None] == chosen[:, None]
+        old, new = ~same.any(2), ~same.any(1)  # equally many in every lane
+        if bool(new.any()):
+            records[old] = self.pool.read(self.numbers.now[new.nonzero()[:, 0], chosen[new]])
+            before[old] = chosen[new]
+        return self.held
+
+
+def _positions(bank: "Bank", *, greatest: bool = False) -> Int[Tensor, "lanes entries"]:
+    return bank.when.now if bank.place is None else bank.place.now[..., int(greatest)]
+
+
+def _of_lanes(known: Tensor, chosen: Int[Tensor, "lanes sets chosen"]) -> Tensor:
+    return known.gather(1, chosen.flatten(1)).view(chosen.shape)
+
+
+def _over_rows(rates: Tensor, row: Int[Tensor, " lanes"]) -> Tensor:
+    """The sum over all lanes of a lane's row."""
+    total = rates.new_zeros(int(row.max()) + 1, *rates.shape[1:]).index_add(0, row, rates)
+    return total[row]

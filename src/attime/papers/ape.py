@@ -1,0 +1,98 @@
+"""APE: contexts encoded apart and read side by side, with a temperature and a scale that make up for it.
+
+Claim:   parallel encoding with a shared prefix, a lower temperature inside the contexts and a scale for their mass keeps most
+         of the quality of reading contexts in a row, more than parallel encoding alone, and encodes each context only once.
+Parts:   memory.joined.join, hub.attach (cache.join)
+Proof:   the zoo's byte model reads n pieces of a file, in a row or each by itself after the same prefix, and then the bytes
+         that follow. One piece with T = S = 1 must be reading on, to 1e-5; other orders of the pieces must give the same
+         logits, to 1e-4; T and S, found by a greedy search on other texts, must win back at least half of the nats that
+         plain parallel encoding loses; a piece in use for several questions is encoded once.
+Differs: pieces of one file in place of retrieved documents; nats in place of answers; queries are the file's next bytes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attime.hub import attach
+from attime.memory.joined import join
+from attime.papers.card import Paper, Verdict
+from attime.streams.text import standard_library
+from attime.zoo import load
+
+PAPER = Paper(
+    number=168,
+    title="APE: Faster and Longer Context-Augmented Generation via Adaptive Parallel Encoding",
+    url="https://arxiv.org/abs/2502.05431",
+    parts=(join, attach),
+)
+Ask = Callable[..., tuple[Tensor, Tensor]]
+FULL = {"rows": 128, "questions": 64}
+PREFIX, PIECE, QUERY, TEMPERATURES, SCALES = 16, 40, 48, (0.9, 0.7, 0.5), (0.9, 0.7, 0.5)
+
+
+@torch.inference_mode()
+def run(*, pieces: int = 4, rows: int = 8, questions: int = 16, seed: int = 0) -> Verdict:
+    """Nats of what follows after pieces in a row, side by side, and side by side with the temperature and scale found."""
+    model: Any = load("bytes").model
+    held_out, random = standard_library(), np.random.default_rng(seed)
+    length = int(model.config.max_position_embeddings)
+    texts = []
+    for part in (held_out.valid, held_out.test):
+        starts = random.integers(len(part) - length, size=rows)
+        texts.append(torch.from_numpy(np.stack([part[start : start + length] for start in starts])).long())
+    numbers = dict[str, float]()
+    with attach(model) as attached:
+        ask_valid, _ = _reader(attached, texts[0], pieces)
+        ask, row = _reader(attached, texts[1], pieces)
+        found = (1.0, 1.0)
+        for place, grid in enumerate((TEMPERATURES, SCALES)):
+            tries = [found, *((each, found[1]) if place == 0 else (found[0], each) for each in grid)]
+            found = min(tries, key=lambda each: _nats(*ask_valid(each, range(pieces))))
+        numbers |= {"temperature": found[0], "scale": found[1]}
+        logits, query = ask(found, range(pieces))
+        read = {"in a row": row(), "side by side": ask((1.0, 1.0), range(pieces)), "ours": (logits, query)}
+        numbers |= {f"nats, {name}": _nats(*each) for name, each in read.items()}
+        turned, _ = ask(found, range(pieces)[::-1])
+        numbers["difference, other order"] = float((turned - logits).abs().max())
+        ask_one, row_one = _reader(attached, texts[1], 1)
+        numbers["difference, one piece"] = float((ask_one((1.0, 1.0), range(1))[0] - row_one()[0]).abs().max())
+    lost = numbers["nats, side by side"] - numbers["nats, in a row"]
+    numbers["won back"] = (numbers["nats, side by side"] - numbers["nats, ours"]) / lost if lost > 0 else 1.0
+    numbers["tokens encoded, in a row over once"] = (PREFIX + questions * pieces * PIECE) / (PREFIX + pieces * PIECE)
+    exact = numbers["difference, one piece"] < 1e-5 and numbers["difference, other order"] < 1e-4
+    better = numbers["won back"] >= 0.5
+    holds = exact and better
+    return Verdict(holds=holds, numbers=numbers, reason="" if holds else f"{exact=}, {better=}")
+
+
+def _reader(attached: Any, text: Tensor, pieces: int) -> tuple[Ask, Ask]:
+    """What asks with pieces side by side, at a temperature, a scale and in an order; and what asks after them in a row.
+
+    Both give logits and the bytes that follow the pieces.
+    """
+    start, *parts, query = text[:, : PREFIX + PIECE * pieces + QUERY].split([PREFIX, *[PIECE] * pieces, QUERY], dim=1)
+    prefix = attached.cache()
+    attached.model(start, past_key_values=prefix)
+    caches = [prefix.copy() for _ in parts]
+    for part, cache in zip(parts, caches, strict=True):
+        attached.model(part, past_key_values=cache)
+
+    def ask(found: tuple[float, float], order: range) -> tuple[Tensor, Tensor]:
+        joined = prefix.join([caches[number] for number in order], temperature=found[0], scale=found[1])
+        return attached.model(query, past_key_values=joined).logits, query
+
+    def row() -> tuple[Tensor, Tensor]:
+        read = attached.model(text[:, : PREFIX + PIECE * pieces + QUERY]).logits
+        return read[:, -QUERY:], query
+
+    return ask, row
+
+
+def _nats(logits: Tensor, query: Tensor) -> float:
+    """Mean nats of a query's bytes but the first."""
+    return float(F.cross_entropy(logits[:, :-1].flatten(0, 1), query[:, 1:].flatten()))
