@@ -190,7 +190,13 @@ def test_under_generate_a_padded_row_says_what_it_says_alone(name, control):
     model, both = prompts(name, [[1, 2, 3], [4, 5, 6, 7, 8]])
     visual = int((both["input_ids"][0] == 61).sum())
     part = CONTROLS[control](visual)
-    how = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    how = {
+        "max_new_tokens": 4,
+        "min_new_tokens": 4,
+        "do_sample": False,
+        "output_logits": True,
+        "return_dict_in_generate": True,
+    }
     plain = model.generate(**both, **how)
     with steer(model, part, where="language"):
         padded = model.generate(**both, **how)
@@ -311,7 +317,12 @@ def test_segments_in_any_order_give_the_same_answer_in_decoding(llama):
         ids, segments = in_order(order)
         with steer(llama, AnyOrder(segments=segments)):
             answer = llama.generate(
-                ids, max_new_tokens=5, min_new_tokens=5, do_sample=False, output_logits=True, return_dict_in_generate=True
+                ids,
+                max_new_tokens=5,
+                min_new_tokens=5,
+                do_sample=False,
+                output_logits=True,
+                return_dict_in_generate=True,
             )
             with torch.no_grad():
                 whole = llama(answer.sequences[:, :-1], use_cache=False).logits[:, -5:]

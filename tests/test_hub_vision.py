@@ -214,9 +214,25 @@ def test_a_second_turn_feeds_the_new_tokens(model: Any, name: str, policy: str) 
         hook = model.register_forward_pre_hook(lambda m, a, kw: fed.append(kw["input_ids"].shape[1]), with_kwargs=True)
         again = model.generate(**after(inputs, ids), past_key_values=cache, **SHORT)
         hook.remove()
-        fresh = model.generate(**inputs | grown(inputs, ids), **SHORT)
+        anew = attached.cache()
+        fresh = model.generate(**inputs | grown(inputs, ids), past_key_values=anew, **SHORT)
     assert fed[0] == 10, "nine new tokens, and the last one of turn one"
+    if not turns_agree(model, inputs, more):
+        pytest.skip("this version of transformers places the second turn elsewhere, with its own cache as well")
     assert torch.equal(again, fresh)
+    for layer, other in zip(cache.memory, anew.memory, strict=True):
+        for bank, same in zip(layer.pasts[0][1].banks, other.pasts[0][1].banks, strict=True):
+            assert torch.equal(bank.when.now, same.when.now)
+            torch.testing.assert_close(bank.keys(), same.keys())
+
+
+def turns_agree(model: Any, inputs: dict[str, Tensor], more: Tensor) -> bool:
+    """Whether two turns leave the keys of a single one in transformers' own cache."""
+    cache, anew = transformers.DynamicCache(), transformers.DynamicCache()
+    ids = torch.cat([model.generate(**inputs, past_key_values=cache, **SHORT), more], dim=1)
+    model.generate(**after(inputs, ids), past_key_values=cache, **SHORT)
+    model.generate(**inputs | grown(inputs, ids), past_key_values=anew, **SHORT)
+    return bool((cache.layers[0].keys - anew.layers[0].keys).abs().max() < 1e-4)
 
 
 def grown(inputs: dict[str, Tensor], ids: Tensor) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import errno
 import gc
 import os
 import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ def test_all_blocks_brought_back_are_attention_to_everything(where: dict[str, An
     plain, _ = run(chain())
     for contiguous in (True, False):
         ours, past = run(Retrieve(blocks=100, contiguous=contiguous, **SMALL, **where))
-        assert past.banks[0].parked is not None and past.banks[0].parked.entries > 60
+        parked = past.banks[0].parked
+        assert parked is not None
+        assert parked.entries > 60
         torch.testing.assert_close(ours, plain, rtol=0, atol=1e-9)
 
 
@@ -101,7 +104,8 @@ def test_heads_may_choose_together_by_the_angle_of_their_joined_keys() -> None:
     q, k, _ = stream(89)
     _, past = run(Retrieve(blocks=1, heads="shared", cosine=True, unrotated=False, contiguous=False, **SMALL), 89)
     parked = past.banks[0].parked
-    assert parked is not None and parked.held is not None
+    assert parked is not None
+    assert parked.held is not None
     means = k[:, :, 2 : 2 + parked.entries].unflatten(2, (-1, 4)).mean(3).transpose(1, 2).flatten(2)
     guide = q[:, :, 88].unflatten(1, (HEADS, GROUPS)).mean(2).flatten(1)
     want = torch.nn.functional.cosine_similarity(means, guide[:, None], dim=2).argmax(1)
@@ -196,16 +200,14 @@ def test_a_full_disk_loses_nothing(model: Any, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_file_that_may_not_grow_is_a_full_disk(model: Any) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    import signal
-
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
         with attach(model, Retrieve(where=DISK, **SMALL)) as attached:
             cache = attached.cache()
+            model(text()[:, :140], past_key_values=cache)
             with pytest.raises(AttimeError, match="nothing is lost"):
-                for part in text().split(10, dim=1):
-                    model(part, past_key_values=cache)
+                model(text()[:, 140:], past_key_values=cache)
             line = next(iter(cache.ledger()))
             assert line.kept + line.parked == line.seen
     finally:
@@ -237,7 +239,8 @@ def test_recycled_attention_is_full_attention_where_every_step_is_full_and_bound
     torch.testing.assert_close(ours[:, :, [20, 40, 60, 80]], plain[:, :, [20, 40, 60, 80]], rtol=0, atol=1e-9)
     assert not torch.allclose(ours[:, :, 85], plain[:, :, 85])
     near = past.banks[0].near
-    assert near is not None and near.length == 8 + 9 and past.banks[0].length == TIME
+    assert near is not None
+    assert (near.length, past.banks[0].length) == (8 + 9, TIME)
     q, k, _ = stream()
     rate = (q.unflatten(1, (HEADS, GROUPS))[:, :, :, 80] @ k[:, :, :81].mT / DIM**0.5).softmax(-1).amax(2)
     best = rate.flatten(0, 1).topk(8).indices.sort().values

@@ -51,7 +51,7 @@ class MemoryLayer(CacheLayerMixin):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scoring: Scoring) -> Tensor:
         """Outputs (batch heads time value_dim); `mask` (batch, columns so far) is 0 at padding, where outputs are 0."""
-        time, place = q.shape[2], self.clock.place
+        time, place = q.shape[2], self._places()
         place = None if place is None else place.expand(len(q), -1, -1)
         valid = None if mask is None else mask[:, -time:].bool()
         self.columns += time
@@ -77,6 +77,11 @@ class MemoryLayer(CacheLayerMixin):
                 made = read(past, self.policy, *own, scoring=scoring, place=own_place)
                 out[row, :, columns] = made.transpose(1, 2)
         return out
+
+    def _places(self) -> Tensor | None:
+        """Rotary positions of what comes, where they have several axes, or had when the past began."""
+        known = any(bank.place is not None for _, past in self.pasts for bank in past.banks)
+        return self.clock.place if self.clock.several or known else None
 
     def _part_ways(self, valid: Tensor) -> None:
         """Rows of one past whose padding differs get pasts of their own."""

@@ -17,6 +17,8 @@ class Clock:
     def __init__(self, text: nn.Module) -> None:
         self.place: Tensor | None = None
         """(batch, time, 2): least and greatest position over the axes."""
+        self.several = False
+        """Whether positions have several axes in this forward; words alone may be given one."""
         rotary = next((part for name, part in text.named_modules() if name.rsplit(".", 1)[-1] == "rotary_emb"), None)
         self._hook = None if rotary is None else rotary.register_forward_pre_hook(self._see, with_kwargs=True)
 
@@ -27,8 +29,9 @@ class Clock:
 
     def _see(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         positions = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
-        several = positions.ndim == 3 and len(positions) > 1
-        self.place = torch.stack([positions.amin(0), positions.amax(0)], dim=-1) if several else None
+        axes = positions if positions.ndim == 3 else positions[None]
+        self.several = len(axes) > 1
+        self.place = torch.stack([axes.amin(0), axes.amax(0)], dim=-1)
 
 
 def rotation(text: nn.Module, kind: str | None = None) -> Rotate | None:

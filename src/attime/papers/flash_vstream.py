@@ -75,18 +75,15 @@ def run(*, frames: int = 500, streams: int = 4, seed: int = 0) -> Verdict:
     numbers["scenes with one real frame"] = float(np.mean(found == 1))
     plain = [f"{kind.__name__}, {n} x {n}: mean" for kind in (Latest, EvenSample, Reservoir) for n in (8, 4)]
     best = max(numbers[name] for name in plain)
-    missed = [
-        name
-        for name, good in {
-            "681 tokens": budget == 681,
-            "best on average": numbers["four kinds: mean"] > best,
-            "flat cost": numbers["cost, last over first"] < 1.2,
-            "weights": numbers["weights off by"] < 1e-6 * frames,
-            "one real frame per scene": numbers["scenes with one real frame"] >= 0.9,
-        }.items()
-        if not good
-    ]
-    return Verdict(holds=not missed, numbers=numbers, reason=f"missed: {', '.join(missed)}" if missed else "")
+    wanted = {
+        "681 tokens": budget == 681,
+        "best on average": numbers["four kinds: mean"] > best,
+        "flat cost": numbers["cost, last over first"] < 1.2,
+        "weights": numbers["weights off by"] < 1e-6 * frames,
+        "one real frame per scene": numbers["scenes with one real frame"] >= 0.9,
+    }
+    missed = ", ".join(name for name, good in wanted.items() if not good)
+    return Verdict(holds=not missed, numbers=numbers, reason=missed and f"missed: {missed}")
 
 
 def _stream(frames: int, seed: int) -> tuple[Tensor, np.ndarray, list[tuple[float, float, Shot]]]:

@@ -52,7 +52,7 @@ def run(*, streams: int = 3, short: int = 8, long: int = 64, dim: int = 48, seed
                     picked = bank.select(kept, question)
                     found.append(float(clip in [entry.number // FRAMES for entry in picked]))
                 numbers["passes per question"] = float(len(passes) - before)
-                numbers[f"tokens read, {clips} clips"] = float(sum(entry.frame.shape[1] for entry in picked))
+                numbers[f"tokens read, {clips} clips"] = float(len(bank.read(kept).tokens))
             numbers[f"{name}, {clips} clips"] = float(np.mean(found))
     for clips in (short, long):
         numbers[f"latest or evenly spread, {clips} clips"] = bank.chosen / clips

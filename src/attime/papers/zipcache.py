@@ -8,9 +8,9 @@ Proof:   the zoo's byte model reads `prompt` bytes of unseen source, all of whic
          Loss in nats above that of the exact cache: the mean's is at most 0.9 of the sum's at the same bytes, and between
          those of 4 and of 2 bits everywhere. Channels of values are made unequal, as they are in large models: separable
          values have then at most half the squared error of plain ones, for at most 2 bytes per channel and group more.
-Differs: that probes (5 % last, 5 % random) choose the same tokens is not shown at this size: of a prompt of 160 they are 16
-         queries, and agree on some 70 % of the salient tokens in the worst layer, where 80 % were asked for and 60 % are
-         chance; the number is reported. Each head chooses for itself. Latency is measured in benchmarks.
+         Probes, the last and as many random queries, choose at least 80 % of the tokens that all queries choose.
+Differs: the last of these fails at this size: of a prompt of 160 a tenth are 16 queries, and agree on some 70 % in the worst
+         layer, where 60 % are chance. Each head chooses for itself. Latency is measured in benchmarks.
 """
 
 from functools import partial
@@ -34,6 +34,9 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2405.14256",
     parts=(Salience, Quantize, Quantized),
 )
+WAIVED = {
+    "the_claim_holds": "sixteen probes of a short prompt agree with all queries on 70 % of the salient tokens, not 80 %"
+}
 FULL = {"rows": 128}
 
 
@@ -76,6 +79,7 @@ def run(*, rows: int = 16, prompt: int = 160, more: int = 64, seed: int = 0) -> 
     failed = {
         "the mean does not choose better": mean - exact <= 0.9 * (summed - exact) and held == as_much,
         "4 and 2 bits are not its bounds": four <= mean <= two,
+        "probes choose other tokens": numbers["probes_agree_least"] >= 0.8,
         "separable values are not better": errors[0] <= 0.5 * errors[1] and numbers["separable_bytes_more"] <= 2,
     }
     reason = "; ".join(why for why, holds in failed.items() if not holds)

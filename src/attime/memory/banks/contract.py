@@ -103,7 +103,7 @@ class Kept:
 
     def save(self, path: str | Path) -> None:
         """Write it to a file of safetensors."""
-        save_file({name: each.detach().contiguous() for name, each in self.tensors().items()}, path)
+        save_file({name: each.detach().clone().contiguous() for name, each in self.tensors().items()}, path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Kept":
