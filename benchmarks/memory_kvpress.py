@@ -12,7 +12,13 @@ import time
 from contextlib import nullcontext
 
 import torch
-from kvpress import AdaKVPress, KnormPress, ObservedAttentionPress, SnapKVPress, StreamingLLMPress
+from kvpress import (  # pyright: ignore[reportMissingImports]: it has an environment of its own
+    AdaKVPress,
+    KnormPress,
+    ObservedAttentionPress,
+    SnapKVPress,
+    StreamingLLMPress,
+)
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 LENGTH, PROMPT, STEPS, ROUNDS = 8192, 2048, 16, 3
@@ -22,9 +28,11 @@ def model(attention: str = "sdpa") -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=256, hidden_size=256, intermediate_size=688, num_hidden_layers=4, num_attention_heads=8,
-        max_position_embeddings=1 << 17, attn_implementation=attention,
+        max_position_embeddings=1 << 17,
     )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+    made = LlamaForCausalLM(config).eval()
+    made.set_attn_implementation(attention)
+    return made
 
 
 def run(press: object, length: int, *, attention: str = "sdpa") -> tuple[float, float]:

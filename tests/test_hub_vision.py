@@ -36,7 +36,9 @@ def qwen(section: tuple[int, ...] = (2, 1, 1)) -> Any:
         depth=1, hidden_size=32, intermediate_size=48, num_heads=4, patch_size=4, spatial_merge_size=2,
         temporal_patch_size=2, window_size=16, fullatt_block_indexes=[0], out_hidden_size=32,
     )  # fmt: skip
-    marks = dict(image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=BEGIN, vision_end_token_id=END)
+    marks: dict[str, Any] = dict(
+        image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=BEGIN, vision_end_token_id=END
+    )
     config = transformers.Qwen2_5_VLConfig(text_config=TEXT | dict(rope_parameters=rope), vision_config=vision, **marks)
     return transformers.Qwen2_5_VLForConditionalGeneration(config).eval()
 
@@ -232,7 +234,9 @@ def turns_agree(model: Any, inputs: dict[str, Tensor], more: Tensor) -> bool:
     ids = torch.cat([model.generate(**inputs, past_key_values=cache, **SHORT), more], dim=1)
     model.generate(**after(inputs, ids), past_key_values=cache, **SHORT)
     model.generate(**inputs | grown(inputs, ids), past_key_values=anew, **SHORT)
-    return bool((cache.layers[0].keys - anew.layers[0].keys).abs().max() < 1e-4)
+    first: Any = cache.layers[0]
+    other: Any = anew.layers[0]
+    return bool((first.keys - other.keys).abs().max() < 1e-4)
 
 
 def grown(inputs: dict[str, Tensor], ids: Tensor) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def test_frames_stand_beside_their_attention(browser: Browser, pages, name, fram
         assert page.locator(".frame img").count() == frames
         page.locator(".frame").nth(2).click()
         assert page.locator('.frame[aria-current="true"]').count() == 1
-        assert page.get_attribute('.frame[aria-current="true"]', "aria-label").startswith("frame 2,")
+        assert str(page.get_attribute('.frame[aria-current="true"]', "aria-label")).startswith("frame 2,")
         shares = [
             float(text.split("attention ")[1])
             for text in page.locator(".frame").evaluate_all("all => all.map((each) => each.ariaLabel)")

@@ -34,7 +34,9 @@ def _rotate(keys: Tensor, shift: Tensor) -> Tensor:
 def test_masses_and_values_add_up() -> None:
     past = Past(heads=2, rotate=_rotate)
     q, k, v = _stream(61)
-    read(past, chain(Evict(score=KeyNorm(), budget=16, recent=3, every=4, sinks=2, action=Nearest(least=-1.0))), q, k, v)
+    read(
+        past, chain(Evict(score=KeyNorm(), budget=16, recent=3, every=4, sinks=2, action=Nearest(least=-1.0))), q, k, v
+    )
     [bank] = past.banks
     assert bank.log_mass is not None
     mass = bank.log_mass.now.double().exp()

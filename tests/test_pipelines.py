@@ -1,26 +1,27 @@
 """The lines that the docs show, run as they stand on tiny random pipelines of the real classes."""
 
 import doctest
+from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip("diffusers")
-
-import diffusers
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from attime.hub import sites, steer
 from tiny_models import MODELS
 
+d: Any = diffusers
+t: Any = transformers
+
 
 def _tokenizer(length: int):
     words = ("[PAD]", "[UNK]", "[END]", "a", "cat", "runs")
     inner = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    return transformers.PreTrainedTokenizerFast(
+    return t.PreTrainedTokenizerFast(
         tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]", eos_token="[END]", model_max_length=length
     )
 
@@ -28,8 +29,8 @@ def _tokenizer(length: int):
 def _animatediff():
     unet, _ = MODELS["animatediff"].made()
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-    vae = diffusers.AutoencoderKL(**blocks, block_out_channels=(8, 8), latent_channels=4, norm_num_groups=2)
-    text = transformers.CLIPTextConfig(
+    vae = d.AutoencoderKL(**blocks, block_out_channels=(8, 8), latent_channels=4, norm_num_groups=2)
+    text = t.CLIPTextConfig(
         vocab_size=16,
         hidden_size=8,
         intermediate_size=16,
@@ -40,24 +41,24 @@ def _animatediff():
         eos_token_id=2,
         pad_token_id=0,
     )
-    return diffusers.AnimateDiffPipeline(
+    return d.AnimateDiffPipeline(
         vae=vae.eval(),
-        text_encoder=transformers.CLIPTextModel(text).eval(),
+        text_encoder=t.CLIPTextModel(text).eval(),
         tokenizer=_tokenizer(8),
         unet=unet,
-        motion_adapter=diffusers.MotionAdapter(
+        motion_adapter=d.MotionAdapter(
             block_out_channels=(8, 16),
             motion_layers_per_block=1,
             motion_norm_num_groups=4,
             motion_num_attention_heads=2,
         ),
-        scheduler=diffusers.DDIMScheduler(beta_schedule="linear", clip_sample=False),
+        scheduler=d.DDIMScheduler(beta_schedule="linear", clip_sample=False),
     )
 
 
 def _cogvideox():
     torch.manual_seed(0)
-    transformer = diffusers.CogVideoXTransformer3DModel(
+    transformer = d.CogVideoXTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=16,
         in_channels=4,
@@ -73,7 +74,7 @@ def _cogvideox():
         max_text_seq_length=226,
     )
     blocks = {"down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4}
-    vae = diffusers.AutoencoderKLCogVideoX(
+    vae = d.AutoencoderKLCogVideoX(
         **blocks,
         block_out_channels=(4, 4, 4, 4),
         latent_channels=4,
@@ -81,24 +82,22 @@ def _cogvideox():
         norm_num_groups=2,
         temporal_compression_ratio=4,
     )
-    text = transformers.T5Config(
-        vocab_size=16, d_model=8, d_kv=4, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0
-    )
-    return diffusers.CogVideoXPipeline(
+    text = t.T5Config(vocab_size=16, d_model=8, d_kv=4, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0)
+    return d.CogVideoXPipeline(
         tokenizer=_tokenizer(226),
-        text_encoder=transformers.T5EncoderModel(text).eval(),
+        text_encoder=t.T5EncoderModel(text).eval(),
         vae=vae.eval(),
         transformer=transformer.eval(),
-        scheduler=diffusers.CogVideoXDDIMScheduler(),
+        scheduler=d.CogVideoXDDIMScheduler(),
     )
 
 
 PIPELINES = {"AnimateDiffPipeline": _animatediff, "CogVideoXPipeline": _cogvideox}
 
 
-def _shown() -> dict[str, tuple[str, list[str]]]:
+def _shown() -> dict[str, list[str]]:
     """Per class of pipeline the lines of the docstring that come after its name, and the user's own call."""
-    made = {}
+    made: dict[str, list[str]] = {}
     for piece in doctest.DocTestParser().parse(steer.__doc__ or ""):
         if isinstance(piece, str):
             made |= {name: [] for name in PIPELINES if name in piece}

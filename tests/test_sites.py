@@ -38,7 +38,7 @@ def test_what_selects_nothing_says_what_there_is():
     with pytest.raises(AttimeError, match=r"selects none of the 2 sites; there are: language self"):
         select(found, "temporal")
     with pytest.raises(AttimeError, match="a site is of kind self, cross"):
-        kind("sideways")
+        kind("sideways")  # pyright: ignore[reportArgumentType]
 
 
 def test_what_has_no_attention_is_refused():

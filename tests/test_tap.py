@@ -1,7 +1,7 @@
 """Watching and steering at sites: the model as it was, what is seen is what happened, and clear sentences."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, cast, final
 
 import pytest
 import torch
@@ -190,7 +190,9 @@ def test_steps_follow_time_steps_and_tokens():
 
 def test_visual_tokens_are_known_in_prefill_and_in_decoding():
     model, inputs = MODELS["qwen2.5-vl"].made()
-    with watch(model, where="language 0", keep=lambda call: call.visual.sum(1)) as seen:
+    with watch(
+        model, where="language 0", keep=lambda call: None if call.visual is None else call.visual.sum(1)
+    ) as seen:
         model.generate(**inputs, max_new_tokens=3, do_sample=False)
     assert [record.value.tolist() for record in seen] == [[8]] * 3
 
@@ -225,7 +227,7 @@ def test_memory_is_bounded_and_said():
         (lambda model: watch(model, where="temporal"), "selects none of the 2 sites"),
         (lambda model: watch(model, keep="colours"), "watch keeps maps, scores"),
         (lambda model: steer(model, Louder()), "steers temporal attention; LlamaForCausalLM has only language self"),
-        (lambda model: steer(model, "loud"), "steer needs controls such as"),
+        (lambda model: steer(model, cast(Any, "loud")), "steer needs controls such as"),
         (lambda model: steer(nn.Linear(2, 2), Flat()), "has no module whose class ends with Attention"),
     ],
 )

@@ -97,8 +97,8 @@ def test_a_turn_alone_in_a_row_is_the_turn_alone() -> None:
     shots, asked = Course(0).lesson(0, 3)
     frames = film(shots, seed=0)
     with torch.no_grad():
-        alone, _ = _lesson(made.model, frames, asked, alone=True)
-        together, _ = _lesson(made.model, frames, asked, alone=False)
+        alone, *_ = _lesson(made.model, frames, asked, alone=True)
+        together, *_ = _lesson(made.model, frames, asked, alone=False)
     clip, turn = 2, 1
     place = len(asked[0]) + len(asked[1]) + turn
     question, before = asked[clip][turn], [(each.text, each.answer) for each in asked[clip][:turn]]

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import diffusers as d
+import diffusers
 import torch
 import transformers as t
 from torch import nn
 
 __all__ = ["MODELS", "Tiny"]
+
+d: Any = diffusers
 
 TEXT: dict[str, Any] = {
     "vocab_size": 64,

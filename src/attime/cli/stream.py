@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attime import zoo
 from attime.errors import AttimeError, MissingExtra
-from attime.memory.contract import Chain, chain
+from attime.memory.contract import Chain, Policy, chain
 from attime.memory.evict import SinkWindow
 from attime.memory.named import find_policy
 from attime.memory.place import Contiguous
@@ -82,7 +82,7 @@ def reading_model(name: str | None) -> tuple[Any, Encode]:
 
 def _memory(options: argparse.Namespace, folder: str | None) -> Chain:
     """The policy that --memory, --disk and --quantize say together."""
-    policies = list(find_policy(options.memory).policies)
+    policies: list[Policy] = list(find_policy(options.memory).policies)
     if folder is not None:
         windows = [each for each in policies if isinstance(each, SinkWindow)]
         if len(windows) != 1 or not all(isinstance(each, SinkWindow | Contiguous) for each in policies):

@@ -26,7 +26,9 @@ def strength_zero_is_the_identity(control: Control) -> None:
             made = getattr(still, stage)(*given)
             before = (call.q, call.k, call.v) if stage == "heads" else given[:1]
             after = made if stage == "heads" else (made,)
-            assert all(torch.equal(one, two) for one, two in zip(after, before, strict=True)), f"with strength 0 it changes {stage}"
+            assert all(torch.equal(one, two) for one, two in zip(after, before, strict=True)), (
+                f"with strength 0 it changes {stage}"
+            )
 
 
 def it_does_something(control: Control) -> None:

@@ -181,7 +181,7 @@ class Parked:
     def restore(cls, tensors: Mapping[str, Tensor], told: Mapping[str, Any], pool: Pool, numbers: Tensor) -> "Parked":
         """The same again, with its records in this pool under these numbers (lanes, blocks)."""
         options = {name: told[name] for name in ("size", "head_dim", "asked")}
-        known = {name: Buffer(tensors[name]) for name in BUFFERS[1:]}
+        known: dict[str, Any] = {name: Buffer(tensors[name]) for name in BUFFERS[1:]}
         choosing = Choosing(**told["choosing"])
         return cls(
             choosing=choosing, pool=pool, numbers=Buffer(numbers), pinned=tensors.get("pinned"), **options, **known

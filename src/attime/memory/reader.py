@@ -67,8 +67,14 @@ def observe(past: Past, bank: Bank, last: int) -> Float[Tensor, "lanes groups la
     assert past.scoring is not None
     q = past.queries.now[bank.lanes][:, -last:].transpose(1, 2)
     logits = _logits(past, bank, q.flatten(1, 2), past.scoring).unflatten(1, q.shape[1:3])
-    own, when, window = torch.arange(past.seen - q.shape[2], past.seen, device=q.device), bank.when.now, past.scoring.window
-    late = 0 if window is not None else max(0, bank.length - q.shape[2])  # entries rise: who stands before was seen by all
+    own, when, window = (
+        torch.arange(past.seen - q.shape[2], past.seen, device=q.device),
+        bank.when.now,
+        past.scoring.window,
+    )
+    late = (
+        0 if window is not None else max(0, bank.length - q.shape[2])
+    )  # entries rise: who stands before was seen by all
     age = own[:, None] - when[:, None, late:]
     seen = (age >= 0) & (age < (window or past.seen + 1))
     logits[..., late:].masked_fill_(~seen[:, None], -torch.inf)

@@ -62,7 +62,8 @@ def save_pasts(
             with beside.open("wb") as file:
                 for each in parked:
                     for records in each.pool.parts(each.numbers.now.flatten()):
-                        file.write(memoryview(records.cpu().contiguous().view(torch.uint8).numpy()))
+                        numbers: Any = records.cpu().contiguous().view(torch.uint8).numpy()
+                        file.write(memoryview(numbers))
         save_file({name: each.contiguous() for name, each in tensors.items()}, part, {"attime": json.dumps(header)})
         if parked:
             os.replace(beside, _beside(path))
@@ -133,7 +134,9 @@ def _past(number: int, told: Mapping[str, Any], tensors: Mapping[str, Tensor], r
 def _read_bank(told: Mapping[str, Any], tensors: Mapping[str, Tensor], root: str, records: IO[bytes] | None) -> Bank:
     own = {name.removeprefix(root): each for name, each in tensors.items() if name.startswith(root)}
     stores = [_store(kind, own, f"stores.{depth}.") for depth, kind in enumerate(told["stores"])]
-    known = {name: Buffer(own[name]) if name in own else None for name in ("log_mass", "place", "received")}
+    known: dict[str, Any] = {
+        name: Buffer(own[name]) if name in own else None for name in ("log_mass", "place", "received")
+    }
     moved = {name: own.get(name) for name in ("shift", "origin")}
     near = _read_bank(told["near"], tensors, f"{root}near.", records) if "near" in told else None
     when = Buffer(own["when"].expand(len(own["lanes"]), -1))

@@ -4,10 +4,12 @@ Claim:   parallel encoding with a shared prefix, a lower temperature inside the 
          of the quality of reading contexts in a row, more than parallel encoding alone, and encodes each context only once.
 Parts:   memory.joined.join, hub.attach (cache.join)
 Proof:   the zoo's byte model reads n pieces of a file, in a row or each by itself after the same prefix, and then the bytes
-         that follow. One piece with T = S = 1 must be reading on, to 1e-5; other orders of the pieces must give the same
-         logits, to 1e-4; T and S, found by a greedy search on other texts, must win back at least half of the nats that
-         plain parallel encoding loses; a piece in use for several questions is encoded once.
-Differs: pieces of one file in place of retrieved documents; nats in place of answers; queries are the file's next bytes.
+         that follow. One piece with T = S = 1 must be reading on, and other orders of the pieces must give the same logits,
+         both to 1e-5 (in float64); T and S, found by a greedy search on other texts, must win back at least half of the
+         nats that plain parallel encoding loses; how often tokens are encoded is counted.
+Differs: consecutive pieces of one file in place of retrieved documents, nats of the bytes that follow in place of answers.
+         Parallel encoding loses what it must, but T and S win nothing back here: what is lost is which piece came last, and
+         not how sharply the model looks into the pieces. The identities hold; the claim as put here fails.
 """
 
 from collections.abc import Callable
@@ -30,6 +32,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2502.05431",
     parts=(join, attach),
 )
+WAIVED = {"the_claim_holds": "pieces of one file lose their order when read apart, which T and S cannot make up for"}
 Ask = Callable[..., tuple[Tensor, Tensor]]
 FULL = {"rows": 128, "questions": 64}
 PREFIX, PIECE, QUERY, TEMPERATURES, SCALES = 16, 40, 48, (0.9, 0.7, 0.5), (0.9, 0.7, 0.5)
@@ -54,17 +57,19 @@ def run(*, pieces: int = 4, rows: int = 8, questions: int = 16, seed: int = 0) -
             tries = [found, *((each, found[1]) if place == 0 else (found[0], each) for each in grid)]
             found = min(tries, key=lambda each: _nats(*ask_valid(each, range(pieces))))
         numbers |= {"temperature": found[0], "scale": found[1]}
-        logits, query = ask(found, range(pieces))
-        read = {"in a row": row(), "side by side": ask((1.0, 1.0), range(pieces)), "ours": (logits, query)}
+        read = {"in a row": row(), "side by side": ask((1.0, 1.0), range(pieces)), "ours": ask(found, range(pieces))}
         numbers |= {f"nats, {name}": _nats(*each) for name, each in read.items()}
-        turned, _ = ask(found, range(pieces)[::-1])
-        numbers["difference, other order"] = float((turned - logits).abs().max())
-        ask_one, row_one = _reader(attached, texts[1], 1)
-        numbers["difference, one piece"] = float((ask_one((1.0, 1.0), range(1))[0] - row_one()[0]).abs().max())
+        model.double()  # identities are shown where rounding is small
+        (ask, _), (ask_one, row_one) = (_reader(attached, texts[1][:1], count) for count in (pieces, 1))
+        off = {
+            "other order": (ask(found, range(pieces)), ask(found, range(pieces)[::-1])),
+            "one piece": (ask_one((1.0, 1.0), range(1)), row_one()),
+        }
+        numbers |= {f"difference, {name}": float((one[0] - two[0]).abs().max()) for name, (one, two) in off.items()}
     lost = numbers["nats, side by side"] - numbers["nats, in a row"]
     numbers["won back"] = (numbers["nats, side by side"] - numbers["nats, ours"]) / lost if lost > 0 else 1.0
     numbers["tokens encoded, in a row over once"] = (PREFIX + questions * pieces * PIECE) / (PREFIX + pieces * PIECE)
-    exact = numbers["difference, one piece"] < 1e-5 and numbers["difference, other order"] < 1e-4
+    exact = max(numbers["difference, one piece"], numbers["difference, other order"]) < 1e-5
     better = numbers["won back"] >= 0.5
     holds = exact and better
     return Verdict(holds=holds, numbers=numbers, reason="" if holds else f"{exact=}, {better=}")

@@ -39,19 +39,19 @@ FULL = {"clips": 48, "steps": 12, "others": 8}
 
 def run(
     *,
-    clips: int = 12,
-    steps: int = 6,
+    clips: int = 24,
+    steps: int = 4,
     rounds: int = 1,
     keep: int = 1,
     others: int = 3,
     scale: float = 2.0,
     seed: int = 0,
 ) -> Verdict:
-    """Hunt on `clips` clips, then compare on twice as many new ones with `others` random sets of as many heads."""
+    """Hunt on `clips` clips, then compare on as many new ones with `others` random sets of as many heads."""
     painter: Any = zoo.load("painter-free")
     random = np.random.default_rng(seed)
     heads = [(site.name, head) for site in sites(painter.model) if site.kind == "joint" for head in range(site.heads)]
-    seen, new = (random.choice(painter.prompts, size).tolist() for size in (clips, 2 * clips))
+    seen, new = (random.choice(painter.prompts, size).tolist() for size in (clips, clips))
     judged = partial(_judged, painter, steps=steps)
     found = hunt(lambda chosen: judged(seen, chosen, scale, 1.0, seed)[0], heads, rounds=rounds, keep=keep)
     plain, colour = judged(new, None, 0.0, 1.0, seed + 1)

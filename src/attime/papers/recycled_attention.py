@@ -43,7 +43,8 @@ def run(*, rows: int = 32, share: float = 0.125, seed: int = 0) -> Verdict:
         "everything": chain(),
         "sinks and window": SinkWindow(sinks=4, window=budget - 4, every=4),
         "received": Evict(score=Received(), budget=budget, sinks=4, recent=4, every=4),
-    } | {f"every {s}": Recycled(entries=budget - s, every=s, full=pairs) for s in (1, 4, 16)}
+    }
+    memories |= {f"every {s}": Recycled(entries=budget - s, every=s, full=pairs) for s in (1, 4, 16)}
     logits = {name: _logits(model, memory, batch.inputs) for name, memory in memories.items()}
     numbers = {
         f"right, {name}": float((each[batch.scored].argmax(-1) == batch.targets).double().mean())

@@ -39,7 +39,9 @@ def run(*, rows: int = 32, blocks: int = 6, seed: int = 0) -> Verdict:
     stream = next(NEEDLE.train(seed=1_000_003 + seed, batch=rows)).inputs[:, :-1]
     where = (stream < KEYS).nonzero()[:, 1].view(rows, -1)
     row, generator = torch.arange(rows), torch.Generator().manual_seed(seed)
-    how: dict[str, Any] = dict(by="question", heads="shared", cosine=True, sinks=SINKS, window=WINDOW, block=BLOCK, every=8)
+    how: dict[str, Any] = dict(
+        by="question", heads="shared", cosine=True, sinks=SINKS, window=WINDOW, block=BLOCK, every=8
+    )
     right: dict[str, list[Tensor]] = {name: [] for name in ("everything", "question", "window", "random")}
     found = []
     with attach(model) as attached:
@@ -60,7 +62,9 @@ def run(*, rows: int = 32, blocks: int = 6, seed: int = 0) -> Verdict:
                 banks = [layer.pasts[0][1].banks[0] for layer in copy.memory]
                 if name == "random":
                     for layer, bank in zip(copy.memory, banks, strict=True):
-                        drawn = torch.rand(len(bank.lanes), line.parked // BLOCK, generator=generator).topk(blocks).indices
+                        drawn = (
+                            torch.rand(len(bank.lanes), line.parked // BLOCK, generator=generator).topk(blocks).indices
+                        )
                         assert bank.parked is not None
                         bank.parked.asked, bank.parked.pinned = False, drawn.sort(1).values
                         bank.parked.settle(layer.pasts[0][1], bank)

@@ -47,7 +47,7 @@ def run(*, rows: int = 16, prompt: int = 160, more: int = 64, seed: int = 0) -> 
     generator = torch.Generator().manual_seed(seed)
     start = torch.randint(len(text) - prompt - more, (rows,), generator=generator)
     ids = text[start[:, None] + torch.arange(prompt + more)]
-    whole = {"sinks": 0, "recent": 0, "every": prompt}
+    whole: dict[str, Any] = {"sinks": 0, "recent": 0, "every": prompt}
     nats = partial(_nats, model, ids, prompt)
     exact, _ = nats(chain())
     mean, held = nats(Salience(**whole))

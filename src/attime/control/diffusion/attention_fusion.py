@@ -89,7 +89,9 @@ class AttentionFusion(Control):
                 seen = given[call.step][..., list(self.words)].sum(-1).mean(1).to(heat).reshape(samples * frames, -1)
                 zoom = (seen.shape[1] / places) ** 0.5
                 lines = max(1, round(heat.shape[1] * zoom))
-                heat = heat + F.adaptive_avg_pool2d(seen.reshape(samples * frames, lines, -1), heat.shape[1:])
+                heat = heat + F.adaptive_avg_pool2d(
+                    seen.reshape(samples * frames, lines, -1), (heat.shape[1], heat.shape[2])
+                )
         heat = heat.reshape(samples, frames, places)
         most = heat.amax((1, 2), keepdim=True)
         inside = (heat > self.threshold * most) if self.threshold < 1 else torch.zeros_like(heat, dtype=torch.bool)

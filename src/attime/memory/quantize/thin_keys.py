@@ -81,7 +81,8 @@ class Thin(Store):
         """A store with these whole keys, made thin, behind its own."""
         new = Thin.of(keys, values, self.channels)
         pairs = ((self._keys, new._keys), (self._values, new._values))
-        return Thin(*(torch.cat(pair, dim=1) for pair in pairs), self.channels, self.head_dim)
+        whole, values = (torch.cat(pair, dim=1) for pair in pairs)
+        return Thin(whole, values, self.channels, self.head_dim)
 
     def tensors(self) -> dict[str, Tensor]:
         width = torch.tensor(self.head_dim)

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Int, Shaped
@@ -65,7 +65,8 @@ class _File(Pool):
         return 0
 
     def add(self, records: Shaped[Tensor, "new width"]) -> Int[Tensor, " new"]:
-        left = memoryview(records.detach().cpu().contiguous().view(torch.uint8).numpy()).cast("B")
+        numbers: Any = records.detach().cpu().contiguous().view(torch.uint8).numpy()
+        left = memoryview(numbers).cast("B")
         at = self._count * self._width
         while len(left):
             written = os.pwrite(self._file, left, at)
@@ -84,7 +85,7 @@ class _File(Pool):
             stop = start + 1
             while stop < len(sorted_) and stop - start < MOST and sorted_[stop] == sorted_[stop - 1] + 1:
                 stop += 1
-            buffers = [rows[place] for place in places[start:stop]]
+            buffers: list[Any] = [rows[place] for place in places[start:stop]]
             if os.preadv(self._file, buffers, sorted_[start] * self._width) != len(buffers) * self._width:
                 raise AttimeError(
                     f"{self.path} has lost what was parked in it: leave the file alone while it is in use."
