@@ -9,10 +9,13 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from attime.errors import AttimeError
 from attime.streams.world import decode
+from attime.streams.world.scene import Event, Shot, Thing
 from attime.zoo import load
+from attime.zoo.lesson import lesson
 from attime.zoo.qwen_video import lead, patchify, waves
+from attime.zoo.seeing import FACTS, LABELS, facts, labelled
 from attime.zoo.store import SHIPPED
-from attime.zoo.watcher import Watcher, _lesson
+from attime.zoo.watcher import Watcher
 from attime.zoo.watching import NEED, Course, exam, film, right
 
 FRESH = 1_000_031
@@ -97,8 +100,8 @@ def test_a_turn_alone_in_a_row_is_the_turn_alone() -> None:
     shots, asked = Course(0).lesson(0, 3)
     frames = film(shots, seed=0)
     with torch.no_grad():
-        alone, *_ = _lesson(made.model, frames, asked, alone=True)
-        together, *_ = _lesson(made.model, frames, asked, alone=False)
+        alone = lesson(made.model, frames, asked, shots, alone=True).losses
+        together = lesson(made.model, frames, asked, shots, alone=False).losses
     clip, turn = 2, 1
     place = len(asked[0]) + len(asked[1]) + turn
     question, before = asked[clip][turn], [(each.text, each.answer) for each in asked[clip][:turn]]
@@ -106,6 +109,34 @@ def test_a_turn_alone_in_a_row_is_the_turn_alone() -> None:
         (score,) = made.scores(frames[clip], question.text, [question.answer], earlier=earlier)
         words = len(_words(question.answer))
         assert float(losses[place]) == pytest.approx(-score / words * (2 if words > 4 else 1), rel=1e-4)
+
+
+def test_what_patches_show_and_what_things_do() -> None:
+    things = (
+        Thing(colour="red", shape="square", place=(0.9, 0.1)),
+        Thing(colour="blue", shape="ring", place=(0.1, 0.9)),
+    )
+    events = (
+        Event(kind="hop", who=1, start_s=10.5, stop_s=11.0),
+        Event(kind="move", who=0, start_s=11.0, stop_s=13.0, way="left", speed=0.3),
+        Event(kind="hop", who=1, start_s=13.0, stop_s=13.5),
+        Event(kind="recolour", who=0, start_s=13.5, stop_s=14.0, way="green"),
+    )
+    shot = Shot(start_s=10.0, stop_s=14.0, things=things, events=events)
+    shown = labelled([shot], slices=8, slice_s=0.5, cells=4)[0]
+    assert shown.shape == (8, 4, 4, len(LABELS))
+    assert ((shown[..., 0] >= 0).sum((1, 2)) == 2).all()
+    names = list(LABELS)
+    red = dict(zip(names, shown[3, 0, 2].tolist(), strict=True))  # from 1.5 s on, 0.18 to the left of where it began
+    assert red == {"colour": 0, "shape": 1, "doing": 1, "hops": 0, "first": 3, "last": 3}
+    blue = [dict(zip(names, shown[slice_, 3, 0].tolist(), strict=True)) for slice_ in (0, 1, 7)]
+    assert [(each["hops"], each["first"], each["last"]) for each in blue] == [(0, 0, 0), (1, 2, 2), (2, 2, 7)]
+    assert [each["doing"] > 4 for each in blue] == [False, True, False]
+    known = [dict(zip(FACTS, row, strict=True)) for row in facts(shot, slice_s=0.5).tolist()]
+    assert {name: known[0][name] for name in ("way", "hops", "first", "move begins", "move ends", "becomes", "place")} == {
+        "way": 1, "hops": 0, "first": 3, "move begins": 3, "move ends": 7, "becomes": 2, "place": 0
+    }  # fmt: skip
+    assert (known[1]["way"], known[1]["hops"], known[1]["hop begins"], known[1]["place"]) == (0, 2, 0, 2)
 
 
 @pytest.mark.parametrize("merge", [1, 2])

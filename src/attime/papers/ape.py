@@ -38,7 +38,7 @@ FULL = {"rows": 128, "questions": 64}
 PREFIX, PIECE, QUERY, TEMPERATURES, SCALES = 16, 40, 48, (0.9, 0.7, 0.5), (0.9, 0.7, 0.5)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def run(*, pieces: int = 4, rows: int = 8, questions: int = 16, seed: int = 0) -> Verdict:
     """Nats of what follows after pieces in a row, side by side, and side by side with the temperature and scale found."""
     model: Any = load("bytes").model

@@ -34,7 +34,7 @@ FULL = {"rows": 256}
 
 
 @torch.inference_mode()
-def run(*, rows: int = 32, share: float = 0.125, seed: int = 0) -> Verdict:
+def run(*, rows: int = 16, share: float = 0.125, seed: int = 0) -> Verdict:
     """Lookups answered by memories that attend to `share` of the past, and how many of them are right."""
     model: Any = zoo.load("recall").model
     batch = next(RECALL.train(seed=1_000_003 + seed, batch=rows))

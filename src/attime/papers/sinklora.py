@@ -4,11 +4,12 @@ Claim:   after fine-tuning, SF-Attn has 92 % of the improvement in perplexity th
 Parts:   attention.spans.Groups | Sinks & Causal (SF-Attn), hub.lora.adapting, hub.attending
 Proof:   by autograd, the shifted group that wraps around lets the first tokens see the last ones in S2-Attn, and nobody sees a later
          token in SF-Attn. Then the zoo's byte model, trained at 256 bytes, is adapted at twice that with low rank, embeddings and
-         norms, three times from the same weights and on the same text, and read with full attention: SF-Attn recovers more
-         of full attention's gain than S2-Attn, for at most 1.1 times its query-key pairs. Afterwards the model is as before.
-Differs: the paper's code has no SF-Attn: here the wrapped group falls into its two halves, and the first tokens are seen by every
-         group. A few steps on a small model: the shares are not the paper's. Pairs are counted, not timed. For generation with
-         few entries there is H2O, memory.evict.Received.
+         norms, three times from the same weights and on the same text, and read with full attention: does SF-Attn recover more
+         of full attention's gain than S2-Attn, for at most 1.1 times its query-key pairs? Afterwards the model is as before.
+Differs: the last but one is not found. After 6 steps S2-Attn and SF-Attn recover 35 and 34 % of the gain, after 16 steps 62 and 60 %,
+         after 24 steps 79 and 83 %: at this scale the leak does not decide. The paper's code has no SF-Attn: here the wrapped
+         group falls into its two halves, and the first tokens are seen by every group. Pairs are counted, not timed. For
+         generation with few entries there is H2O, memory.evict.Received.
 """
 
 import torch
@@ -31,6 +32,7 @@ PAPER = Paper(
     parts=(Groups, Sinks, adapting, Received),
 )
 FULL = {"steps": 200, "length": 1024}
+WAIVED = {"the_claim_holds": "after a few steps SF-Attn recovers about as much as S2-Attn, not more (see Differs)"}
 
 
 def run(*, steps: int = 6, length: int = 512, sinks: int = 4, rate: float = 5e-4, seed: int = 0) -> Verdict:

@@ -13,13 +13,13 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from attime.errors import AttimeError
 from attime.streams.world.ask import Question
-from attime.streams.world.scene import Shot
 from attime.streams.world.tell import WORDS, decode, encode
 from attime.zoo.contract import Goal, Log, Pretrained
 from attime.zoo.descend import descend
-from attime.zoo.qwen_video import END, PAD, START, VIDEO, lead, paged, patchify, prompts, waves
-from attime.zoo.seeing import LABELS, labelled
-from attime.zoo.watching import FPS, FRAMES, KINDS, NEED, SIZE, Course, exam, film, right
+from attime.zoo.lesson import PATCH, lesson, told
+from attime.zoo.qwen_video import END, PAD, START, lead, patchify, prompts, waves
+from attime.zoo.seeing import FACTS, LABELS
+from attime.zoo.watching import FPS, KINDS, NEED, SIZE, Course, exam, film, right
 
 __all__ = ["Watcher"]
 
@@ -29,9 +29,7 @@ Earlier = Sequence[tuple[str, str]]
 VOCABULARY = 256  # the world's words, room for more, and last the four numbers that stand for what is seen
 WIDTH, SIGHT = 64, 96  # of the language model and of the vision tower
 DEVIATION = 0.12  # of weights at the start: about WIDTH ** -0.5
-PATCH = 8
-EARLY = 2  # after this many layers of the language model a patch should know what it shows
-TOLD = 0.3  # weight of that
+SHOWN, KNOWN = 0.3, 0.04  # weights of what patches show and of what is known of named things, from the third level on
 CLIPS = 16  # of a training step
 ROWS = 64  # questions answered at a time
 LONGEST = 24  # words of an answer
@@ -47,7 +45,7 @@ class Watcher(Pretrained):
         "Qwen2_5_VLForConditionalGeneration; says which way, how often, when and in which order things happen in a clip"
     )
     data: ClassVar[str] = "clips of the world and questions about them, made while it trains: no data of others"
-    steps: ClassVar[int] = 6000
+    steps: ClassVar[int] = 8000
     goals: ClassVar[tuple[Goal, ...]] = (
         *(Goal(metric=kind, better="higher", bound=0.9) for kind in NEED),
         Goal(metric="conversation", better="higher", bound=0.9),
@@ -105,21 +103,27 @@ class Watcher(Pretrained):
     @classmethod
     def fit(cls, model: nn.Module, *, steps: int, seed: int, log: Log) -> None:
         course = Course(seed)
-        heads = nn.Linear(WIDTH, sum(LABELS.values())).to(next(model.parameters()).device)
-        seen = [0.0] * len(LABELS)
+        device = next(model.parameters()).device
+        heads = nn.ModuleList(nn.Linear(WIDTH, sum(kinds.values())) for kinds in (LABELS, FACTS)).to(device)
+        seen = [0.0] * (len(LABELS) + len(FACTS))
+
+        def watch() -> str:
+            shares = zip((*LABELS, *FACTS), seen, strict=True)
+            return f"{course} | " + "  ".join(f"{name} {share:.2f}" for name, share in shares)
 
         def loss_at(step: int) -> Tensor:
             alone = course.level < 2 or step % 4 != 3
             shots, asked = course.lesson(step, CLIPS)
-            frames = film(shots, seed=seed * 100_003 + step)
-            losses, right, hidden = _lesson(model, frames, asked, alone=alone)
+            made = lesson(model, film(shots, seed=seed * 100_003 + step), asked, shots, alone=alone)
             flat = [question for each in asked for question in each]
             if alone:
-                course.mark(step, flat, right)
-            weights = torch.tensor([course.weight(question) for question in flat], device=losses.device)
-            said, hits = _told(heads(hidden), shots)
-            seen[:] = [0.98 * before + 0.02 * hit for before, hit in zip(seen, hits, strict=True)]
-            return (weights * losses).sum() / weights.sum() + TOLD * said
+                course.mark(step, flat, made.right)
+            weights = torch.tensor([course.weight(question) for question in flat], device=device)
+            shown, hits = told(heads[0](made.patches), made.shown, LABELS)
+            known, more = told(heads[1](made.names), made.known, FACTS)
+            seen[:] = [0.98 * before + 0.02 * hit for before, hit in zip(seen, hits + more, strict=True)]
+            loss = (weights * made.losses).sum() / weights.sum() + SHOWN * shown
+            return loss + KNOWN * known if course.level > 1 else loss
 
         descend(
             nn.ModuleList([model, heads]),
@@ -130,7 +134,7 @@ class Watcher(Pretrained):
             log=log,
             muon=("layers.", "blocks."),
             muon_rate=1e-2,
-            watch=lambda: f"{course}  " + "  ".join(f"{n} {v:.2f}" for n, v in zip(LABELS, seen, strict=True)),
+            watch=watch,
         )
 
     def inputs(
@@ -268,57 +272,3 @@ def _rows(texts: Sequence[str], earlier: Earlier) -> list[list[int]]:
     """Word numbers of questions, each after the same earlier questions and answers."""
     before = [number for question, answer in earlier for number in [*encode(question), *encode(answer), END]]
     return [before + encode(text) for text in texts]
-
-
-def _lesson(
-    model: nn.Module, frames: NDArray[np.uint8], asked: Sequence[Sequence[Question]], *, alone: bool
-) -> tuple[Tensor, list[bool], Tensor]:
-    """For every question the loss on its answer and whether every word of it was the likeliest; what layer two made of the patches.
-
-    All questions about a clip share one row: in conversation, or with `alone` as if each were the only one.
-    """
-    qwen = cast(Any, model)
-    vision, device = qwen.config.vision_config, qwen.device
-    pixels, grid = patchify(torch.from_numpy(frames).to(device), vision)
-    turns = [[(encode(each.text), [*encode(each.answer), END]) for each in questions] for questions in asked]
-    pages = paged(lead(grid, qwen.config), turns, device)
-    seconds = torch.full((1,), vision.temporal_patch_size / FPS, device=device)
-    kinds = VIDEO * (pages.ids[:1] == qwen.config.video_token_id).int()
-    positions, _ = qwen.model.get_rope_index(pages.ids[:1], kinds, video_grid_thw=grid[:1], second_per_grid_ts=seconds)
-    mask, positions = pages.alone(positions) if alone else (None, positions.expand(-1, len(asked), -1))
-    outputs = qwen.model(
-        input_ids=pages.ids,
-        attention_mask=mask,
-        position_ids=positions,
-        pixel_values_videos=pixels,
-        video_grid_thw=grid,
-        use_cache=False,
-        output_hidden_states=True,
-    )
-    hidden, patches = outputs.last_hidden_state, int(grid[0].prod())
-    said = pages.said[:, 1:]
-    logits, words = qwen.lm_head(hidden[:, :-1][said]), pages.ids[:, 1:][said]
-    most = max(len(each) for each in asked)
-    which = (most * torch.arange(len(asked), device=device)[:, None] + pages.turn[:, 1:] - 1)[said]
-    _, question = which.unique(return_inverse=True)
-    count = sum(len(each) for each in asked)
-    nothing = torch.zeros(count, device=device)
-    losses = nothing.index_add(0, question, functional.cross_entropy(logits, words, reduction="none"))
-    wrong = nothing.index_add(0, question, (logits.argmax(-1) != words).float())
-    lengths = nothing.index_add(0, question, torch.ones_like(words, dtype=torch.float32))
-    weight = torch.where(lengths > 4, 2.0, 1.0)  # an interval has more to say
-    return weight * losses / lengths, (wrong == 0).tolist(), outputs.hidden_states[EARLY][:, 2 : 2 + patches]
-
-
-def _told(logits: Tensor, shots: Sequence[Shot]) -> tuple[Tensor, list[float]]:
-    """The loss on what the patches show, and of each of LABELS the share of patches where it was the likeliest."""
-    cells = SIZE // PATCH
-    truth = labelled(shots, slices=FRAMES // 2, slice_s=2 / FPS, cells=cells)
-    targets = torch.from_numpy(truth).to(logits.device).flatten(1, 3)
-    there = targets[..., 0] >= 0
-    loss, hits = torch.zeros((), device=logits.device), list[float]()
-    for place, part in enumerate(logits[there].split(list(LABELS.values()), dim=-1)):
-        wanted = targets[there][:, place]
-        loss = loss + functional.cross_entropy(part, wanted)
-        hits.append(float((part.argmax(-1) == wanted).float().mean()))
-    return loss, hits

@@ -21,12 +21,14 @@ __all__ = ["FPS", "FRAMES", "KINDS", "NEED", "SIZE", "Course", "Exam", "Level", 
 
 SIZE, FRAMES, FPS = 32, 16, 4
 NOISE = 0.03
+RADIUS = (0.09, 0.14)  # in a picture of 32 pixels shapes of less are blots
 NEED = ("direction", "order", "count", "when")
 """Kinds of questions that need time and are bound by goals."""
 KINDS = (*NEED, "what", "speed", "next", "where", "change", "colour", "exists")
+EVERYTHING = ("move", "hop", "appear", "vanish", "recolour")
 TURNS, REST = 10, 3  # questions about one shot at most, and those of them that are not of the kinds in NEED
 PASSED = 0.85  # share of right answers with which a level is left
-LEAST = 150  # steps of a level
+LEAST, MOST = 150, 2500  # steps of a level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ def levels(seed: int) -> tuple[Level, ...]:
             bounces=bounces,
             backdrops=("plain",),
             noise=NOISE,
+            radius=RADIUS,
         )
 
     first = ("direction", "speed", "when")
@@ -74,10 +77,10 @@ def levels(seed: int) -> tuple[Level, ...]:
         ),
         Level(
             worlds=(
-                world((2, 3), (2, 4), "move", "hop"),
-                world((2, 3), (2, 4), "move", "hop", "appear", "vanish", "recolour"),
-                world((1, 3), (2, 4), "hop"),
-                world((2, 3), (2, 4), "move", "hop", "appear", "vanish", "recolour"),
+                world((2, 2), (2, 4), "move", "hop"),
+                world((2, 2), (2, 4), *EVERYTHING),
+                world((1, 2), (2, 4), "hop"),
+                world((1, 2), (2, 4), *EVERYTHING),
             ),
             asked=KINDS,
             passed=(),
@@ -130,7 +133,8 @@ class Course:
         for question, good in zip(asked, right, strict=True):
             self.right[question.kind] += 0.01 * (good - self.right[question.kind])
         needed = self.levels[self.level].passed
-        if needed and step >= self.since + LEAST and min(self.right[kind] for kind in needed) >= PASSED:
+        good = min(self.right[kind] for kind in needed) >= PASSED if needed else False
+        if needed and (step >= self.since + MOST or (good and step >= self.since + LEAST)):
             self.level, self.since = self.level + 1, step
 
     def weight(self, question: Question) -> float:
