@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from attime import zoo
 from attime.errors import AttimeError
+from attime.hub import watch
 from attime.lens import (
     agreement,
     attention_distance,
@@ -19,6 +21,7 @@ from attime.lens import (
     spacetime_profile,
     temporal_energy,
 )
+from attime.zoo.painter import WanPainter
 
 TIME = 12
 
@@ -104,6 +107,23 @@ def test_a_planted_decay_is_found():
         assert float(found) == pytest.approx(rate)
         assert float(explained) == pytest.approx(1)
     assert float(decay_rate(torch.tensor([[[0.1, 0.9, 0.2, 0.8, 0.1]]]))[1]) < 0.2
+
+
+def test_attention_of_the_painter_falls_with_distance_in_time_and_in_space():
+    painter = zoo.load("painter")
+    assert isinstance(painter, WanPainter)
+
+    def rates(call):
+        if call.layout is None:
+            return None
+        size = {"frames": call.layout.frames, "places": call.layout.places, "start": call.layout.start}
+        profiles = spacetime_profile(call.maps, **size) if call.site.kind == "joint" else ()
+        return torch.stack([decay_rate(profile)[0] for profile in profiles]) if profiles else None
+
+    with torch.no_grad(), watch(painter.model, keep=rates) as seen:
+        painter.paint(painter.prompts[3:5], seed=0, steps=3)
+    falling = (torch.cat([each.value for each in seen], dim=1) > 0).double().mean((1, 2))
+    assert falling.min() > 0.7  # of heads, each at each step: 0.86 in time, 0.78 in space
 
 
 def test_hops_of_a_head_that_looks_at_neighbours():

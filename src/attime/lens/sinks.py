@@ -2,7 +2,7 @@ r"""Attention sinks: tokens to which nearly everything that comes later attends.
 
     a_k = mean over queries i >= k of A_ik        sink rate = share of heads with a_k > 0.3
 
-Source:  When attention sink emerges, arXiv 2410.10781, sec. 3.1 (importance score, sink metric with threshold 0.3).
+Source:  When attention sink emerges, arXiv 2410.10781, sec. 3 (importance score, sink metric with threshold 0.3 on 64 tokens).
 """
 
 import torch
