@@ -31,7 +31,9 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2406.12718",
     parts=(LocalView, relevance, most_relevant, assembled),
 )
-WAIVED = {"the_claim_holds": "the zoo's watcher is not trained yet, so there is nobody to ask"}
+WAIVED = {
+    "the_claim_holds": "the zoo's watcher says nothing of things that are not there, so there is nothing to reduce"
+}
 FULL = {"shots": 200}
 
 

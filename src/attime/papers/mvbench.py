@@ -25,7 +25,6 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2311.17005",
     parts=(Choices, choose, lettered, read_mvbench),
 )
-WAIVED = {"the_claim_holds": "the zoo's watcher is not trained yet, so there is nobody to ask"}
 FULL = {"per_task": 240}
 TAUGHT = ("moving direction", "action count", "character order", "object shuffle", "state change", "action antonym")
 

@@ -30,6 +30,9 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2404.15574",
     parts=(copied_share, attention_map, attending),
 )
+WAIVED = {
+    "the_claim_holds": "the zoo's recall model copies at its own length alone, so its heads cannot be scored at three lengths"
+}
 FULL = {"rows": 512, "draws": 20}
 NEAR = 8
 

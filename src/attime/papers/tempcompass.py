@@ -26,7 +26,6 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2403.00476",
     parts=(ConflictingClips, reversed_shot, faster, choose, read_tempcompass),
 )
-WAIVED = {"the_claim_holds": "the zoo's watcher is not trained yet, so there is nobody to ask"}
 FULL = {"pairs": 150, "every_form": 40}
 TAUGHT = ("action", "direction", "order", "speed")
 BACKWARDS = ("action", "direction", "order")

@@ -25,7 +25,6 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2410.10818",
     parts=(EditedCaptions, central_caption, deciding_question, read_temporalbench),
 )
-WAIVED = {"the_claim_holds": "the zoo's watcher is not trained yet, so there is nobody to ask"}
 FULL = {"clips": 1000}
 
 

@@ -32,7 +32,9 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2412.13949",
     parts=(VisualHeads, text_only, head_divergence, word_divergence),
 )
-WAIVED = {"the_claim_holds": "the zoo's watcher is not trained yet, so there is nobody to ask"}
+WAIVED = {
+    "the_claim_holds": "the zoo's watcher says nothing of things that are not there, so there is nothing to reduce"
+}
 FULL = {"shots": 200}
 
 

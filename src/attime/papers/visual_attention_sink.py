@@ -33,7 +33,9 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2503.03321",
     parts=(VisualSinks, massive_dims, massive_tokens),
 )
-WAIVED = {"the_claim_holds": "the zoo's watcher is not trained yet, so there is nobody to ask"}
+WAIVED = {
+    "the_claim_holds": "the zoo's watcher says nothing of things that are not there, so there is nothing to reduce"
+}
 FULL = {"shots": 200}
 DIMS, PLANTED = (17, 41), (5, 40, 99)
 
