@@ -34,9 +34,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2407.15891",
     parts=(echo, induction, Evict, PerHead, Compensate),
 )
-WAIVED = {
-    "the_claim_holds": "three of the recall model's eight heads fetch from afar, more than 30 % of the cache can hold"
-}
+WAIVED = {"the_claim_holds": "more of the recall model's eight heads fetch from afar than 30 % of the cache can hold"}
 FULL = {"rows": 512, "draws": 12}
 
 

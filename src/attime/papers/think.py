@@ -73,7 +73,7 @@ def run(*, share: float = 0.4, rows: int = 6, recent: int = 32, seed: int = 0) -
         numbers[f"needles found, {name}"] = float((guess == needles.targets).double().mean())
         with attach(model, memory) as attached:
             cache = attached.cache()
-            model(text.view(1, -1)[:, : 4 * length], past_key_values=cache)
+            model(text.view(1, -1)[:, : 8 * length], past_key_values=cache)
         numbers[f"bytes, {name}"] = float(sum(line.nbytes for line in cache.ledger()))
     numbers["bytes, thin over whole"] = numbers["bytes, thin"] / numbers["bytes, whole"]
     nearest = min(numbers[f"heads where queries beat {name}, observed"] for name in CHOICES[1:]) >= 0.95

@@ -6,7 +6,7 @@ It answers three tasks of 256 tokens in one vocabulary of keys, values and noise
     passages  distinct tokens in passages, then the passages again in another order: the next token of each
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import ClassVar, final
 
 import torch
@@ -34,9 +34,6 @@ LESSONS = ((32, 4), (64, 8), (128, 16), (LENGTH, 16), (LENGTH, 8))
 """Lengths, and tokens of a passage, of what is learnt one after the other; the last one never ends."""
 PASSED = 0.95  # share of right answers with which a lesson is over
 TOKENS = 4096  # of a training step
-NARROW_FROM, NARROW, FAR = 0.6, 0.2, 16
-"""From this share of the steps on, heads pay for looking further back than this many tokens, and how much: the square root of
-the attention that goes there, summed over heads, is least where few heads do all of it."""
 MEASURED, SEEN = 768, 96  # rows scored, and rows whose attention is looked at
 
 
@@ -62,7 +59,7 @@ class Recaller(Pretrained):
     name: ClassVar[str] = "recall"
     about: ClassVar[str] = "LlamaForCausalLM; names the value of a key and goes on with a passage seen before"
     data: ClassVar[str] = "keys, values and noise, drawn while it trains: no data of others"
-    steps: ClassVar[int] = 5500
+    steps: ClassVar[int] = 5000
     goals: ClassVar[tuple[Goal, ...]] = (
         *(Goal(metric=task, better="higher", bound=0.99) for task in ("recall", "needle", "passages")),
         Goal(metric="induction_best", better="higher", bound=0.5),
@@ -107,21 +104,16 @@ class Recaller(Pretrained):
             name: task.train(seed=seed, batch=rows) for name, task in (("recall", RECALL), ("needle", NEEDLE))
         }
         lesson, hits = 0, dict[str, float]()
-        assert isinstance(model, LlamaForCausalLM)
 
         def loss_at(step: int) -> Tensor:
             nonlocal lesson
-            narrow = step >= NARROW_FROM * steps
-            if narrow:
-                model.set_attn_implementation("eager")
             if lesson + 1 < len(lessons) and hits.get("passages", 0.0) >= PASSED:
                 lesson += 1
                 hits.clear()
             batches = {name: next(stream) for name, stream in lessons[lesson].items()}
             inputs = torch.cat([batch.inputs for batch in batches.values()]).to(device)
-            made = model(input_ids=inputs, use_cache=False, output_attentions=narrow)
-            outputs, start = made.logits, 0
-            loss = NARROW * _far(made.attentions) if narrow else torch.zeros((), device=device)
+            outputs = model(input_ids=inputs, use_cache=False).logits
+            loss, start = torch.zeros((), device=device), 0
             for name, batch in batches.items():
                 rows = outputs[start : start + len(batch.inputs)]
                 start += len(batch.inputs)
@@ -135,7 +127,6 @@ class Recaller(Pretrained):
             return f"lesson {lesson}  " + "  ".join(f"{name} {right:.2f}" for name, right in hits.items())
 
         descend(model, loss_at, steps=steps, learning_rate=1e-2, log=log, muon="layers.", watch=watch, every=100)
-        model.set_attn_implementation("sdpa")
 
     @torch.no_grad()
     def answer(self, inputs: Int[Tensor, "batch time"], *, length: int = 1) -> Int[Tensor, "batch length"]:
@@ -195,11 +186,3 @@ class Recaller(Pretrained):
             top.append(read.argmax(-1) == after[None, :, None])
         self.model.set_attn_implementation("sdpa")
         return torch.cat(given, dim=1).mean(1), torch.cat(top, dim=1).float().mean(1)
-
-
-def _far(attentions: Sequence[Float[Tensor, "batch heads query key"]]) -> Tensor:
-    """The square roots of the attention that each head pays to what is far, summed over heads."""
-    maps = torch.stack(tuple(attentions))
-    place = torch.arange(maps.shape[-1], device=maps.device)
-    away = (place[:, None] - place >= FAR).to(maps.dtype)
-    return ((maps * away).sum(-1).mean((1, 3)) + 1e-4).sqrt().sum()

@@ -172,5 +172,5 @@ class HierarchicalChunks(Mixer):
         return [
             cls(8, chunk=3, top=3),
             cls(12, heads=3, chunk=4, top=2, renormalised=True, gradient=True),
-            cls(8, chunk=1, top=100, gradient=True),
+            cls(8, chunk=2, top=100, gradient=True),
         ]
