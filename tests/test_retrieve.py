@@ -71,7 +71,7 @@ def test_all_blocks_brought_back_are_attention_to_everything(where: dict[str, An
 
 def test_a_short_past_is_untouched_and_the_window_alone_is_sinks_and_window() -> None:
     torch.testing.assert_close(run(Retrieve(**SMALL), 14)[0], run(chain(), 14)[0], rtol=0, atol=1e-12)
-    quiet, past = run(Retrieve(by="question", **(SMALL | {"block": 1})))
+    quiet, past = run(Retrieve(by="question", **{**SMALL, "block": 1}))
     window, other = run(chain(SinkWindow(sinks=2, window=20, every=8), Contiguous()))
     torch.testing.assert_close(quiet, window, rtol=0, atol=1e-9)
     assert torch.equal(past.banks[0].when.now, other.banks[0].when.now)
@@ -141,15 +141,18 @@ def test_a_question_chooses_once_and_the_stream_goes_on_without_it(model: Any) -
         assert [each.shape for each in pinned] == [(2, 3)] * 2
         assert all(torch.equal(one[0], one[1]) for one in pinned), "heads choose together"
         model(text(30, seed=3), past_key_values=asked)
-        assert all(torch.equal(each.pinned, one) for each, one in zip(parked, pinned, strict=True) if each is not None)
+        again = [each.pinned for each in parked if each is not None and each.pinned is not None]
+        assert all(torch.equal(one, two) for one, two in zip(again, pinned, strict=True))
         assert cache.nbytes == before, "asking leaves the stream as it was"
-        assert cache.memory[0].pasts[0][1].banks[0].parked.pinned is None
+        stream = cache.memory[0].pasts[0][1].banks[0].parked
+        assert stream is not None
+        assert stream.pinned is None
     everything = Retrieve(blocks=999, by="question", **SMALL)
     with attach(model, chain()):
-        want = model(torch.cat([text(20), question], dim=1)).logits[:, 20:]
+        want = model(torch.cat([text(16), question], dim=1)).logits[:, 16:]
     with attach(model, everything) as attached:
         cache = attached.cache()
-        model(text(20), past_key_values=cache)
+        model(text(16), past_key_values=cache)
         torch.testing.assert_close(model(question, past_key_values=cache.ask()).logits, want, rtol=0, atol=1e-5)
 
 

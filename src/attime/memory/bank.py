@@ -1,0 +1,189 @@
+"""Some lanes of a past with equally many entries: where their keys and values are, what is known of them, what can be done."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attime.memory.buffer import Buffer
+from attime.memory.parked import Parked
+from attime.memory.store import Exact, Store
+
+__all__ = ["Bank", "Rotate"]
+
+Rotate = Callable[[Tensor, Tensor], Tensor]
+"""Turns keys (lanes, entries, head_dim) onwards by (lanes, entries) positions, as the model's rotary embedding would."""
+
+
+@dataclass
+class Bank:
+    """Some lanes that have equally many entries."""
+
+    lanes: Int[Tensor, " lanes"]
+    """Their numbers: row * heads + head."""
+    stores: list[Store]
+    """In order of time; the last one is exact and takes what comes."""
+    when: Buffer
+    """(lanes, entries): the number of the token in its row, from 0."""
+    log_mass: Buffer | None = None
+    """(lanes, entries): log of how many tokens an entry stands for; it is added to its logit. None: one each."""
+    place: Buffer | None = None
+    """(lanes, entries, 2): least and greatest rotary position over the axes, where there are several; None: `when`."""
+    received: Buffer | None = None
+    """(lanes, entries): attention that an entry has had, summed over queries and query heads, where a policy asks for it."""
+    shift: Float[Tensor, "lanes moved"] | None = None
+    """By how many positions the first entries are read as later than they were; None: nobody is moved."""
+    origin: Float[Tensor, "lanes moved head_dim"] | None = None
+    """Keys of the moved entries as they came, where the exact store holds them turned already (see `move`)."""
+    parked: Parked | None = None
+    """Earlier entries that are attended only where a query brings them back."""
+    near: "Bank | None" = None
+    """Copies of some entries, and all that has come since, that are attended in place of all; None: all are."""
+
+    @property
+    def length(self) -> int:
+        """Entries per lane."""
+        return self.when.length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes really held, with all that is known of the entries."""
+        known = (self.when, self.log_mass, self.place, self.received, self.shift, self.origin)
+        known = (*known, self.parked, self.near)
+        return sum(store.nbytes for store in self.stores) + sum(each.nbytes for each in known if each is not None)
+
+    @property
+    def exact(self) -> Exact:
+        """The store that takes what comes."""
+        last = self.stores[-1]
+        assert isinstance(last, Exact)
+        return last
+
+    def keys(self, first: int | None = None) -> Float[Tensor, "lanes entries head_dim"]:
+        """All keys as the model rotated them, or the `first` ones."""
+        found, left = list[Tensor](), self.length if first is None else first
+        for store in self.stores:
+            if left > 0 or not found:
+                found.append(store.keys()[:, :left])
+                left -= store.length
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+    def values(self) -> Float[Tensor, "lanes entries head_dim"]:
+        """All values."""
+        return self.stores[0].values() if len(self.stores) == 1 else torch.cat([s.values() for s in self.stores], dim=1)
+
+    def append(self, keys: Tensor, values: Tensor, when: Tensor, place: Tensor | None) -> None:
+        """What has just come, behind everything else; it stands for itself and has had no attention."""
+        if self.near is not None:
+            self.near.append(keys, values, when, place)
+        self.exact.append(keys, values)
+        self.when.append(when)
+        if self.place is not None and place is not None:
+            self.place.append(place)
+        for known in (self.log_mass, self.received):
+            if known is not None:
+                known.append(known.now.new_zeros(len(keys), keys.shape[1]))
+
+    def move(self, shift: Float[Tensor, "lanes moved"] | None, rotate: Rotate) -> None:
+        """Read the first entries as later by `shift`; None moves everybody back.
+
+        Keys of a single exact store are turned once, from what they were when they came; others, and keys through which
+        gradients flow, whenever they are read.
+        """
+        self._move_back()
+        self.shift = shift
+        learning = torch.is_grad_enabled() and self.exact.keys().requires_grad
+        if shift is not None and len(self.stores) == 1 and not learning:
+            first = self.exact.keys()[:, : shift.shape[1]]
+            self.origin = first.clone()
+            first.copy_(rotate(self.origin, shift))
+
+    def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> "Bank":
+        """The bank of these entries, whose numbers rise in every lane; every lane keeps equally many of each store.
+
+        Nobody is moved in it.
+        """
+        self._move_back()
+        stores, start = [], 0
+        for store in self.stores:
+            inside = (kept >= start) & (kept < start + store.length)
+            count = int(inside[0].sum())
+            last = store is self.stores[-1]
+            if count or last:
+                stores.append(store.select(kept[inside].view(len(kept), count) - start, room=room if last else 0))
+            start += store.length
+        return replace(
+            self,
+            stores=stores,
+            shift=None,
+            origin=None,
+            near=None,
+            **self._known(lambda each: each.select(kept, room=room)),
+        )
+
+    def some(self, kept: Int[Tensor, "lanes kept"], rotate: Rotate | None, *, room: int = 0) -> "Bank":
+        """Exact copies of these entries as they are read now, for `near`."""
+        keys, values = self.keys(), self.values()
+        if self.shift is not None and self.origin is None:
+            assert rotate is not None
+            moved = self.shift.shape[1]
+            keys = torch.cat([rotate(keys[:, :moved], self.shift), keys[:, moved:]], dim=1)
+        exact = Exact(
+            *(
+                Buffer(each.gather(1, kept[..., None].expand(-1, -1, each.shape[2])), room=room)
+                for each in (keys, values)
+            )
+        )
+        return Bank(lanes=self.lanes, stores=[exact], **self._known(lambda each: each.select(kept, room=room)))
+
+    def keep_in(self, other: Callable[[list[Store]], list[Store]]) -> None:
+        """The same entries in other stores; whoever is moved stays so, and is turned when read."""
+        shift = self.shift
+        self._move_back()
+        self.stores, self.shift = other(self.stores), shift
+
+    def put(self, slot: int, key: Float[Tensor, "lanes head_dim"], value: Float[Tensor, "lanes value_dim"]) -> None:
+        """The entry in this slot of every lane becomes this one, kept exactly."""
+        self._move_back()
+        self.near = None
+        number, inside = 0, slot
+        while inside >= self.stores[number].length:
+            inside -= self.stores[number].length
+            number += 1
+        store = self.stores[number]
+        if isinstance(store, Exact):
+            store.keys()[:, inside], store.values()[:, inside] = (
+                key.to(store.keys().dtype),
+                value.to(store.values().dtype),
+            )
+            return
+        here = torch.arange(store.length, device=self.lanes.device).expand(len(self.lanes), -1)
+        like = self.exact.keys().dtype
+        parts: list[Store] = [Exact(Buffer(key[:, None].to(like)), Buffer(value[:, None].to(like)))]
+        if inside:
+            parts.insert(0, store.select(here[:, :inside]))
+        if inside + 1 < store.length:
+            parts.append(store.select(here[:, inside + 1 :]))
+        self.stores = [*self.stores[:number], *parts, *self.stores[number + 1 :]]
+
+    def take(self, chosen: Int[Tensor, " chosen"]) -> "Bank":
+        """The bank of some of its lanes."""
+        known = self._known(lambda each: each.lanes(chosen))
+        moved = {name: None if (each := getattr(self, name)) is None else each[chosen] for name in ("shift", "origin")}
+        stores = [store.lanes(chosen) for store in self.stores]
+        parked = None if self.parked is None else self.parked.lanes(chosen)
+        near = None if self.near is None else self.near.take(chosen)
+        return Bank(lanes=self.lanes[chosen], stores=stores, parked=parked, near=near, **moved, **known)
+
+    def _move_back(self) -> None:
+        """Keys as they came, where they had been turned in their store."""
+        if self.origin is not None:
+            self.exact.keys()[:, : self.origin.shape[1]] = self.origin
+            self.shift, self.origin = None, None
+
+    def _known(self, change: Callable[[Buffer], Buffer]) -> dict[str, Any]:
+        named = {name: getattr(self, name) for name in ("when", "log_mass", "place", "received")}
+        return {name: None if each is None else change(each) for name, each in named.items()}
