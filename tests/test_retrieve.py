@@ -77,12 +77,16 @@ def test_a_short_past_is_untouched_and_the_window_alone_is_sinks_and_window() ->
     assert torch.equal(past.banks[0].when.now, other.banks[0].when.now)
 
 
+@pytest.mark.parametrize("by", ["token", "question"])
 @pytest.mark.parametrize("contiguous", [True, False])
-def test_the_last_token_attends_to_the_blocks_of_the_highest_product(contiguous: bool) -> None:
+def test_the_last_token_attends_to_the_blocks_of_the_highest_product(contiguous: bool, by: Any) -> None:
     q, k, v = stream()
-    ours, past = run(Retrieve(blocks=2, contiguous=contiguous, **SMALL))
+    policy, past = chain(Retrieve(blocks=2, contiguous=contiguous, by=by, **SMALL)), Past(heads=HEADS, rotate=rotate)
+    read(past, policy, *(each[:, :, :-1] for each in (q, k, v)))
     parked = past.banks[0].parked
     assert parked is not None
+    parked.asked = by == "question"
+    ours = read(past, policy, *(each[:, :, -1:] for each in (q, k, v)))
     when, size, positions = past.banks[0].when.now, 4, torch.arange(TIME).expand(ROWS * HEADS, -1)
     keys, values = k.flatten(0, 1), v.flatten(0, 1)
     bare = rotate(keys, -positions)

@@ -30,7 +30,7 @@ FULL = {"steps": 2000, "chunks": 64, "longer": 10}
 CHUNK, EVENTS, SIGNS, MEANINGS, NOISE, DIM = 4, 4, 16, 8, 16, 32
 
 
-def run(*, steps: int = 400, chunks: int = 16, longer: int = 5, top: int = 4, seed: int = 0) -> Verdict:
+def run(*, steps: int = 200, chunks: int = 16, longer: int = 5, top: int = 4, seed: int = 0) -> Verdict:
     """Train one layer with either memory on events and distraction; then ask after more distraction."""
     torch.manual_seed(seed)
     numbers = {"identity_error": _identity()}

@@ -218,4 +218,4 @@ for (const button of document.querySelectorAll("[data-role]"))
   });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { gallery(); show(current); });
 gallery();
-show(0);
+show(Math.max(0, heads.findIndex((head) => axes[head.columns].frames)));

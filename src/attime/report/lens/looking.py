@@ -13,7 +13,7 @@ from attime.errors import AttimeError
 from attime.hub import watch
 from attime.lens import attention_distance, sink_rate
 from attime.report.lens.page import MOST, Axis, Look, Seen
-from attime.site import Where
+from attime.site import Site, Where
 from attime.streams.audio import Audio
 from attime.streams.video import Video
 from attime.streams.world.tell import WORDS
@@ -171,7 +171,7 @@ def _seen(
     step: int | None = None,
     ids: Sequence[int] = (),
 ) -> list[Seen]:
-    """Every head of every site in one step. Rows of the batch are places or frames, and then their mean is shown; else the last."""
+    """Every head of every site in one step: the mean over places or frames where each has its own row or call, else the last row."""
     named: list[tuple[str, str]] = []
 
     def kept(call: Call) -> Tensor | None:
@@ -183,16 +183,20 @@ def _seen(
 
     with torch.no_grad(), watch(model, where=where, keep=kept) as seen:
         run()
+    calls: dict[Site, tuple[list[Tensor], tuple[str, str]]] = {}
+    for record, names in zip(seen, named, strict=True):
+        calls.setdefault(record.site, ([], names))[0].append(record.value.float())
     found = []
-    for record, (rows, columns) in zip(seen, named, strict=True):
-        for head, weights in enumerate(record.value.float()):
+    for site, (values, (rows, columns)) in calls.items():
+        mean = torch.stack(values).mean(0) if site.kind == "spatial" else values[-1]
+        for head, weights in enumerate(mean):
             found.append(
                 Seen(
-                    part=record.site.part,
-                    kind=record.site.kind,
-                    layer=record.site.layer,
+                    part=site.part,
+                    kind=site.kind,
+                    layer=site.layer,
                     head=head,
-                    site=record.site.name,
+                    site=site.name,
                     weights=weights.numpy(),
                     rows=rows,
                     columns=columns,
