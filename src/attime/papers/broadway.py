@@ -30,7 +30,6 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2410.06241",
     parts=(SelfGuidance, FourierGain, steer),
 )
-WAIVED = {"the_claim_holds": "the zoo's painter-latte-free is not trained yet, so there is nobody to paint"}
 FULL = {"clips": 64, "steps": 20}
 
 

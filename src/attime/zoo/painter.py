@@ -137,6 +137,10 @@ class FreeLattePainter(Free):
     name = "painter-latte-free"
     about = "LatteTransformer3DModel: paints clips of one thing that moves or rests as chance has it"
     lengths = range(FRAMES, 8 * FRAMES + 1)
+    goals = (
+        *(goal for goal in Free.goals if goal.metric != "direction"),
+        Goal(metric="direction", better="higher", bound=0.5),  # by chance a quarter; where to is learnt last
+    )
     batch = 24
     steps = 2000
 

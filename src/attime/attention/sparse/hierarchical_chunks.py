@@ -128,7 +128,8 @@ class HierarchicalChunks(Mixer):
         shares = rates.gather(2, chosen).softmax(-1) if self.renormalised else rates.softmax(-1).gather(2, chosen)
         shares = shares * seen.gather(2, chosen)
         first = torch.arange(len(q), device=q.device)[:, None, None] * count
-        taken = state.entries.flatten(0, 1)[chosen + first].to(q.dtype)
+        flat = state.entries.flatten(0, 1).flatten(1).index_select(0, (chosen + first).flatten())
+        taken = flat.view(*chosen.shape, self.chunk, -1).to(q.dtype)
         k, v = (each.unflatten(-1, (self.heads, -1)) for each in taken.chunk(2, dim=-1))
         scores = torch.einsum("bthd,btnchd->btnhc", q.unflatten(-1, (self.heads, -1)), k).to(wide)
         inside = (scores * self.head_dim**-0.5).softmax(-1) * shares[..., None, None]
