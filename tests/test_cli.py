@@ -125,7 +125,7 @@ def test_papers_computes_its_statuses(capsys, tmp_path, monkeypatch) -> None:
     [
         (["show", "Nothing"], "there is no part or paper 'Nothing'"),
         (["run", "nothing"], "there is no paper 'nothing'"),
-        (["run", "vstar"], "not built yet"),
+        (["run", "stair"], "not built yet"),
         (["parts", "cellar"], "there is no room 'cellar'"),
         (["draw", "Decay", "--length", "1"], "from 2 to 200"),
         (["check", "nowhere:Mixer"], "cannot find Mixer in nowhere"),

@@ -9,46 +9,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attime.memory.buffer import Buffer
+from attime.memory.choosing import Choosing, Recalled
 from attime.memory.pool import Pool
 
 if TYPE_CHECKING:
     from attime.memory.past import Bank, Past
 
-__all__ = ["Choosing", "Parked", "Recalled"]
+__all__ = ["Parked"]
 
 BUFFERS = ("numbers", "index", "first", "place")
 AT_A_TIME = 1 << 22  # numbers of keys that are brought back for some of a chunk's queries together
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choosing:
-    """How blocks are indexed and which of them come back."""
-
-    blocks: int
-    """Blocks that a query brings back."""
-    by: str
-    """"token": each token chooses for itself; "question": nobody does until a question is asked."""
-    heads: str
-    """"own": each key-value head chooses; "shared": one choice by all heads of a row, their keys joined."""
-    cosine: bool
-    """By angle and not by product."""
-    unrotated: bool
-    """Keys and queries are compared without their rotary positions."""
-    contiguous: bool
-    """What comes back is read as if it stood right before the window, and the sinks before it."""
-
-
-@dataclass(frozen=True)
-class Recalled:
-    """Blocks brought back for some of a chunk's queries: a set for each of them, or one set for all."""
-
-    queries: slice
-    keys: Float[Tensor, "lanes sets blocks size head_dim"]
-    values: Float[Tensor, "lanes sets blocks size value_dim"]
-    first: Int[Tensor, "lanes sets blocks"]
-    """Number of each block's first token."""
-    shift: Float[Tensor, "lanes sets blocks"] | None
-    """By how many positions each block is read as later than it was."""
 
 
 @dataclass(eq=False)
@@ -212,13 +182,12 @@ class Parked:
         self, past: "Past", bank: "Bank", guide: Float[Tensor, "lanes time head_dim"]
     ) -> Int[Tensor, "lanes time chosen"]:
         """The best blocks of each guide, in order of time."""
-        index = self.index.now
+        index, shared, row = self.index.now, self.choosing.heads == "shared", bank.lanes // past.heads
         rates = guide @ index.transpose(1, 2)
-        square = index.square().sum(2)[:, None]
-        if self.choosing.heads == "shared":
-            row = bank.lanes // past.heads
-            rates, square = _over_rows(rates, row), _over_rows(square, row)
+        rates = _over_rows(rates, row) if shared else rates
         if self.choosing.cosine:
+            square = index.square().sum(2)[:, None]
+            square = _over_rows(square, row) if shared else square
             rates = rates * square.clamp(min=torch.finfo(rates.dtype).tiny).rsqrt()
         return rates.topk(self._most, dim=2).indices.sort(dim=2).values
 
@@ -243,15 +212,17 @@ class Parked:
 
     def _at_hand(self, chosen: Int[Tensor, "lanes chosen"]) -> tuple[Tensor, Tensor]:
         """These blocks in any order, and their records: only what has not come back for the last token is read."""
-        if self.held is None or self.held[0].shape != chosen.shape:
-            self.held = chosen, self.pool.read(self.numbers.now.gather(1, chosen))
-            return self.held
-        before, records = self.held
-        same = before[:, :, None] == chosen[:, None]
-        old, new = ~same.any(2), ~same.any(1)  # equally many in every lane
-        if bool(new.any()):
-            records[old] = self.pool.read(self.numbers.now[new.nonzero()[:, 0], chosen[new]])
-            before[old] = chosen[new]
+        if self.held is not None and self.held[0].shape == chosen.shape:
+            before, records = self.held
+            same = before[:, :, None] == chosen[:, None]
+            old, new = ~same.any(2), ~same.any(1)  # equally many in every lane
+            missing = int(new.sum())
+            if missing and 2 * missing <= new.numel():
+                records[old] = self.pool.read(self.numbers.now[new.nonzero()[:, 0], chosen[new]])
+                before[old] = chosen[new]
+            if 2 * missing <= new.numel():
+                return self.held
+        self.held = chosen, self.pool.read(self.numbers.now.gather(1, chosen))
         return self.held
 
 

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attime.memory.buffer import Buffer
+from attime.memory.choosing import Recalled
 from attime.memory.contract import Chain, Traits
-from attime.memory.parked import Parked, Recalled
+from attime.memory.parked import Parked
 from attime.memory.past import Apart, Bank, Past, Scoring
 
 __all__ = ["Scoring", "observe", "read"]
@@ -165,7 +166,9 @@ def _recalling(past: Past, bank: Bank, parked: Parked, q: Grouped, scoring: Scor
     return torch.cat(made, dim=2)
 
 
-def _recalled_logits(past: Past, bank: Bank, recalled: Recalled, q: Grouped, scoring: Scoring) -> Weights:
+def _recalled_logits(
+    past: Past, bank: Bank, recalled: Recalled, q: Grouped, scoring: Scoring
+) -> Float[Tensor, "lanes groups asked entries"]:
     """Logits to what was brought back; instead of keys, which are many, queries are turned, the other way."""
     keys, here = recalled.keys, q[:, :, recalled.queries]
     lanes, sets, blocks, size = keys.shape[:4]

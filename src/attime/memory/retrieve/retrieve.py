@@ -18,8 +18,9 @@ from typing import ClassVar, Literal, final
 import torch
 
 from attime.errors import AttimeError
+from attime.memory.choosing import Choosing
 from attime.memory.contract import Policy, Traits
-from attime.memory.parked import Choosing, Parked
+from attime.memory.parked import Parked
 from attime.memory.past import Bank, Past
 from attime.memory.retrieve.contract import Where
 from attime.memory.retrieve.in_memory import InMemory
