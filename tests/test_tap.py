@@ -245,6 +245,19 @@ def test_a_memory_under_the_model_hides_attention_and_says_so():
     called(model, inputs)
 
 
+def test_who_cannot_be_watched_is_left_as_it_was():
+    model, inputs = MODELS["llava-onevision"].made()
+    model.model.vision_tower.config._attn_implementation = "eager"
+    model.model.language_model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(AttimeError, match="hides it"), watch(model):
+        called(model, inputs)
+    assert model.model.vision_tower.config._attn_implementation == "eager"
+    model.model.language_model.config._attn_implementation = "sdpa"
+    with watch(model) as seen:
+        called(model, inputs)
+    assert len(seen) == 4
+
+
 def test_a_model_compiled_before_is_watched():
     model, inputs = MODELS["wan"].made()
     before = called(model, inputs)

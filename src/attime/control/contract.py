@@ -54,7 +54,9 @@ class Call:
     v: Heads
     scale: float
     mask: Tensor | None = None
-    """What is added to the scores (0 or -inf as a rule), causality included; broadcasts to (batch heads query key)."""
+    """As the model gave it: added to the scores, or True where a key is seen; broadcasts to (batch heads query key)."""
+    causal: bool = False
+    """Besides, no query sees a key that comes after it, counted from the first of both."""
     layout: Layout | None = None
     """None where tokens are not parts of a clip."""
     visual: Bool[Tensor, "batch key"] | None = None
@@ -73,15 +75,27 @@ class Call:
         """Logits before the softmax, in float32 at least."""
         q, k = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in (self.q, self.k))
         scores = q @ k.transpose(-1, -2) * self.scale
-        return scores if self.mask is None else scores + self.mask
+        return scores if self.added is None else scores + self.added
+
+    @cached_property
+    def added(self) -> Float[Tensor, "*batch query key"] | None:
+        """What is added to the scores, 0 or -inf as a rule, causality included; None where everything is seen."""
+        mask, device = self.mask, self.q.device
+        if mask is not None and mask.dtype == torch.bool:
+            mask = torch.zeros(mask.shape, dtype=self.q.dtype, device=device).masked_fill(~mask, -torch.inf)
+        if self.causal:
+            later = torch.ones(self.q.shape[2], self.k.shape[2], dtype=torch.bool, device=device).triu(1)
+            never = torch.zeros(later.shape, dtype=self.q.dtype, device=device).masked_fill(later, -torch.inf)
+            mask = never if mask is None else mask + never
+        return mask
 
     @cached_property
     def seen(self) -> Bool[Tensor, "*batch query key"]:
         """Which keys the model lets which queries see, padding included; broadcasts to (batch heads query key)."""
-        if self.mask is None:
+        if self.added is None:
             return torch.ones(self.q.shape[2], self.k.shape[2], dtype=torch.bool, device=self.q.device)
-        least = torch.finfo(self.mask.dtype).min / 2
-        return (self.mask > least).expand(*self.mask.shape[:-2], self.q.shape[2], self.k.shape[2])
+        least = torch.finfo(self.added.dtype).min / 2
+        return (self.added > least).expand(*self.added.shape[:-2], self.q.shape[2], self.k.shape[2])
 
     @cached_property
     def maps(self) -> Maps:
@@ -153,21 +167,26 @@ class Control(Part):
 
 
 def steered(
-    call: Call, controls: list[tuple[Control, dict[str, Any]]], fast: Callable[[Heads, Heads, Heads], Heads]
+    call: Call,
+    controls: list[tuple[Control, dict[str, Any]]],
+    fast: Callable[[Heads, Heads, Heads], Heads],
+    *,
+    explicit: bool = False,
 ) -> Heads:
     """Outputs of a call under controls, each with its own notes; `fast` is attention where nobody asks for scores or maps.
 
-    What the controls made of queries, keys, values, scores and maps is what `call` holds afterwards.
+    With `explicit`, outputs are computed from the map all the same, so that gradients reach it. What the controls made of queries, keys, values, scores and maps is what `call` holds afterwards.
     """
     notes = call.notes
     stages = {stage for control, _ in controls for stage in control.stages()}
+    explicit = explicit or bool(stages & {"scores", "maps"})
     for control, own in controls:
         call.notes = own
         call.q, call.k, call.v = control.heads(call)
-    if any("heads" in control.stages() for control, _ in controls):
+    if "heads" in stages:
         for stage in ("scores", "maps"):
             call.__dict__.pop(stage, None)
-    if not stages & {"scores", "maps"}:
+    if not explicit:
         out = fast(call.q, call.k, call.v)
     else:
         for stage in ("scores", "maps"):

@@ -1,5 +1,6 @@
 """`attach(model, policy)`: any transformers language model reads its past through a memory policy, until detached."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -7,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attime.errors import AttimeError
 from attime.hub.cache import MemoryCache, MemoryLayer
 from attime.hub.lag import Lags
+from attime.hub.own_attention import own_attention
 from attime.hub.rotary import Clock, rotation
 from attime.memory.contract import Chain, Policy, chain
 from attime.memory.reader import Scoring
@@ -46,12 +46,12 @@ class Attached:
                 f"{policy} moves keys along rotary positions, and {type(model).__name__} has none: leave out Contiguous."
             )
         self.rotate, self.clock = rotate, Clock(self.text)
-        self._before, self._name = str(config._attn_implementation), f"attime_{id(self)}"
-        ALL_ATTENTION_FUNCTIONS[self._name] = _attention
-        AttentionMaskInterface.register(self._name, _mask)  # transformers asks the class's own table for masks
-        self.text.set_attn_implementation(self._name)
-        self._hook = model.register_forward_pre_hook(self._supply, with_kwargs=True)
         self.lags = Lags(model)
+        self._undo = ExitStack()
+        self._undo.enter_context(own_attention(self.text, _attention))
+        self._undo.callback(self.lags.stop)
+        self._undo.callback(self.clock.stop)
+        self._undo.callback(model.register_forward_pre_hook(self._supply, with_kwargs=True).remove)
 
     def cache(self) -> MemoryCache:
         """An empty cache under this policy."""
@@ -76,14 +76,7 @@ class Attached:
 
     def detach(self) -> None:
         """Give the model its own attention back; a second call does nothing."""
-        if self._hook is None:
-            return
-        self._hook.remove()
-        self.clock.stop()
-        self.lags.stop()
-        self._hook = None
-        self.text.set_attn_implementation(self._before)
-        del ALL_ATTENTION_FUNCTIONS[self._name], AttentionMaskInterface._global_mapping[self._name]
+        self._undo.close()
 
     def __enter__(self) -> "Attached":
         return self
@@ -142,8 +135,3 @@ def _attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scoring = Scoring(scale=scale, window=sliding_window, softcap=softcap)
     return layer.attend(query, key, value, attention_mask, scoring).transpose(1, 2), None
-
-
-def _mask(*, attention_mask: Tensor | None = None, **_: Any) -> Tensor | None:
-    """The mask function of transformers: hands on the padding mask (batch, columns); the rest follows from the past."""
-    return attention_mask

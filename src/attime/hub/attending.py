@@ -6,11 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attime.errors import AttimeError
 from attime.hub.attached import text_part
+from attime.hub.own_attention import own_attention
 
 __all__ = ["Attend", "attending"]
 
@@ -38,13 +37,5 @@ def attending(model: PreTrainedModel, function: Attend) -> Iterator[None]:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         return function(layer, query, key, value, scale).transpose(1, 2), None
 
-    text = text_part(model)
-    before, name = str(text.config._attn_implementation), f"attime_function_{id(function)}"
-    ALL_ATTENTION_FUNCTIONS[name] = attention
-    AttentionMaskInterface.register(name, lambda *, attention_mask=None, **_: attention_mask)
-    text.set_attn_implementation(name)
-    try:
+    with own_attention(text_part(model), attention):
         yield
-    finally:
-        text.set_attn_implementation(before)
-        del ALL_ATTENTION_FUNCTIONS[name], AttentionMaskInterface._global_mapping[name]

@@ -1,6 +1,7 @@
 """`with guide(pipeline, control, scale=3.0):` every step goes away from what the model says while a control makes it worse."""
 
 import copy
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -35,22 +36,21 @@ class Guided:
         self._under = [_Worse(model, control, where) for control in controls]
         names = {site.name.split(".")[0] for each in self._under for site in each.sites}
         self._roots = [root for name, root in owners(model).items() if not name or name in names]
-        self._hooks: list[Any] = []
         self._inside = False
 
     def __enter__(self) -> "Guided":
-        for each in self._under:
-            each.open()
-        self._hooks = [root.register_forward_hook(self._again, with_kwargs=True) for root in self._roots]
+        with ExitStack() as stack:
+            for each in self._under:
+                stack.enter_context(each)
+            for root in self._roots:
+                stack.callback(root.register_forward_hook(self._again, with_kwargs=True).remove)
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        for each in reversed(self._under):
-            each.close()
+        self._opened.close()
 
     def _again(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], plain: Any) -> Any:
         if self._inside or self.scale == 0:

@@ -15,12 +15,22 @@ class Clock:
     """Keeps the rotary positions of the forward that is under way, for models whose positions have several axes."""
 
     def __init__(self, text: nn.Module) -> None:
-        self.place: Tensor | None = None
-        """(batch, time, 2): least and greatest position over the axes."""
-        self.several = False
-        """Whether positions have several axes in this forward; words alone may be given one."""
+        self._axes: Tensor | None = None
+        self._place: Tensor | None = None
         rotary = next((part for name, part in text.named_modules() if name.rsplit(".", 1)[-1] == "rotary_emb"), None)
         self._hook = None if rotary is None else rotary.register_forward_pre_hook(self._see, with_kwargs=True)
+
+    @property
+    def several(self) -> bool:
+        """Whether positions have several axes in this forward; words alone may be given one."""
+        return self._axes is not None and len(self._axes) > 1
+
+    @property
+    def place(self) -> Tensor | None:
+        """(batch, time, 2): least and greatest position over the axes; None before the first forward."""
+        if self._place is None and self._axes is not None:
+            self._place = torch.stack([self._axes.amin(0), self._axes.amax(0)], dim=-1)
+        return self._place
 
     def stop(self) -> None:
         """Look no more."""
@@ -29,9 +39,8 @@ class Clock:
 
     def _see(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         positions = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
-        axes = positions if positions.ndim == 3 else positions[None]
-        self.several = len(axes) > 1
-        self.place = torch.stack([axes.amin(0), axes.amax(0)], dim=-1)
+        self._axes = positions if positions.ndim == 3 else positions[None]
+        self._place = None
 
 
 def rotation(text: nn.Module, kind: str | None = None) -> Rotate | None:

@@ -1,5 +1,6 @@
 """`with steer(pipeline, control):` attention at some sites is changed, as long as this lasts."""
 
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -54,22 +55,16 @@ class Steered:
         self._under = [Under(model, control, where) for control in controls]
 
     def __enter__(self) -> "Steered":
-        opened: list[Under] = []
-        try:
+        with ExitStack() as stack:
             for each in self._under:
-                each.open()
-                opened.append(each)
-        except BaseException:
-            for each in opened:
-                each.close()
-            raise
+                stack.enter_context(each)
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for each in reversed(self._under):
-            each.close()
+        self._opened.close()
 
 
 class Under(Listener):

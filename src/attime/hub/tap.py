@@ -5,10 +5,10 @@ Nothing is patched: a tap is a torch function mode and hooks on the modules of i
 """
 
 from collections.abc import Callable, Iterable
+from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -35,18 +35,31 @@ class Listener:
 
     def open(self) -> None:
         """Begin to listen."""
-        for owner, root in owners(self.model).items():
-            prefix = f"{owner}." if owner else ""
-            own = {site.name.removeprefix(prefix): site for site in self.sites if site.name.startswith(prefix)}
-            if own:
-                self._taps.append(Tap.of(root))
-                self._taps[-1].join(self, own)
+        try:
+            for owner, root in owners(self.model).items():
+                prefix = f"{owner}." if owner else ""
+                own = {site.name.removeprefix(prefix): site for site in self.sites if site.name.startswith(prefix)}
+                if own:
+                    tap = Tap.of(root)
+                    tap.join(self, own)
+                    self._taps.append(tap)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Stop; the last one to leave a model closes its tap."""
-        for tap in self._taps:
-            tap.leave(self)
-        self._taps = []
+        while self._taps:
+            self._taps.pop().leave(self)
+
+    def __enter__(self) -> "Listener":
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def controls(self, call: Call) -> list[tuple[Control, dict[str, Any]]]:
         """Controls that act on this call, with their notes."""
@@ -66,10 +79,8 @@ class Tap(TorchFunctionMode):
 
     @classmethod
     def of(cls, root: nn.Module) -> "Tap":
-        """The model's tap, opened if it is not."""
-        if root not in cls._open:
-            cls._open[root] = cls(root)
-        return cls._open[root]
+        """The model's tap; a new one, which opens when somebody joins, if there is none."""
+        return cls._open.get(root) or cls(root)
 
     def __init__(self, root: nn.Module) -> None:
         super().__init__()
@@ -80,12 +91,13 @@ class Tap(TorchFunctionMode):
         self._running: list[tuple[str, Tensor | None, tuple[Tensor, Tensor] | None]] = []
         self._streams: dict[str, Tensor] = {}
         self._calls = 0
-        self._before: list[tuple[Any, str]] = []
+        self._eager: list[Any] = []
 
     def join(self, listener: Listener, own: dict[str, Site]) -> None:
         """Hear of the calls of these modules, after everybody who is there already."""
         self._use_sdpa(own)
         if not self._here:
+            self._open[self.root] = self
             self.geometry.open()
             self.__enter__()
         for path, site in own.items():
@@ -112,9 +124,9 @@ class Tap(TorchFunctionMode):
         if not self._here:
             self.__exit__(None, None, None)
             self.geometry.close()
-            for config, name in self._before:
-                config._attn_implementation = name
-            self._before = []
+            for config in self._eager:
+                config._attn_implementation = "eager"
+            self._eager = []
             del self._open[self.root]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -152,7 +164,8 @@ class Tap(TorchFunctionMode):
             k=key.repeat_interleave(repeated, 1) if shared else key,
             v=value.repeat_interleave(repeated, 1) if shared else value,
             scale=query.shape[-1] ** -0.5 if scale is None else scale,
-            mask=_added(query, key, attn_mask, causal=is_causal),
+            mask=attn_mask,
+            causal=is_causal,
             layout=self.geometry.layout(site, query.shape[0], query.shape[2]),
             visual=self.geometry.visual(site, key.shape[2]),
             hidden=hidden,
@@ -168,10 +181,7 @@ class Tap(TorchFunctionMode):
             return F.scaled_dot_product_attention(q, k, v, attn_mask, **plain)
 
         call_k, call_v = call.k, call.v
-        if any(listener.explicit for listener, _ in here):
-            out = steered(call, [*controls, (_MAPS, {})], fast)
-        else:
-            out = steered(call, controls, fast)
+        out = steered(call, controls, fast, explicit=any(listener.explicit for listener, _ in here))
         for listener, own in here:
             call.site = own
             listener.see(call, out)
@@ -205,32 +215,20 @@ class Tap(TorchFunctionMode):
 
     def _use_sdpa(self, own: Iterable[str]) -> None:
         """Models of transformers compute attention by torch's own function as long as the tap is open."""
+        others: dict[int, Any] = {}
         for path, model in self.root.named_modules():
-            inside = [site for site in own if site.startswith(path)]
-            if not isinstance(model, PreTrainedModel) or not inside or model.config._attn_implementation == "sdpa":
-                continue
-            name = str(model.config._attn_implementation)
-            if name != "eager":
-                raise AttimeError(
-                    f"{type(model).__name__} computes attention by {name!r}, which hides it: call "
-                    f"set_attn_implementation('sdpa') first, or detach the memory."
-                )
-            self._before.append((model.config, name))
-            model.config._attn_implementation = "sdpa"
-
-
-class _Maps(Control):
-    """Changes nothing, but has outputs computed from the map, so that gradients reach it."""
-
-    def maps(self, maps: Tensor, call: Call) -> Tensor:
-        return maps
-
-    @classmethod
-    def examples(cls) -> list["_Maps"]:
-        return [cls()]
-
-
-_MAPS = _Maps()
+            if isinstance(model, PreTrainedModel) and any(site.startswith(path) for site in own):
+                name = model.config._attn_implementation
+                if name not in ("sdpa", "eager"):
+                    raise AttimeError(
+                        f"{type(model).__name__} computes attention by {name!r}, which hides it: call "
+                        f"set_attn_implementation('sdpa') first, or detach the memory."
+                    )
+                if name == "eager":
+                    others[id(model.config)] = model.config  # several parts of a model may share one
+        for config in others.values():
+            self._eager.append(config)
+            config._attn_implementation = "sdpa"
 
 
 def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
@@ -248,14 +246,3 @@ def _packed(query: Tensor, hidden: Tensor | None, site: Site) -> bool:
 def _unpacked(packed: Tensor) -> Tensor:
     """(batch shared heads dim) as (batch heads 1 dim)."""
     return packed.reshape(len(packed), -1, 1, packed.shape[-1])
-
-
-def _added(query: Tensor, key: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor | None:
-    """The mask of torch's function as what is added to scores."""
-    if mask is not None and mask.dtype == torch.bool:
-        mask = torch.zeros(mask.shape, dtype=query.dtype, device=mask.device).masked_fill(~mask, -torch.inf)
-    if causal:
-        later = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).triu(1)
-        never = torch.zeros(later.shape, dtype=query.dtype, device=query.device).masked_fill(later, -torch.inf)
-        mask = never if mask is None else mask + never
-    return mask

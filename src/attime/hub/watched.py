@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import ClassVar
 
 from torch import Tensor
@@ -96,10 +95,5 @@ class Watched(Listener):
         return iter(self.records)
 
     def __enter__(self) -> "Watched":
-        self.open()
+        super().__enter__()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

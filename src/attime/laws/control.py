@@ -141,6 +141,6 @@ def _given(call: Call) -> Iterator[tuple[str, tuple[Any, ...]]]:
 def _out(call: Call, controls: list[Control]) -> Tensor:
     def fast(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         scores = q @ k.transpose(-1, -2) * call.scale
-        return (scores if call.mask is None else scores + call.mask).softmax(-1) @ v
+        return (scores if call.added is None else scores + call.added).softmax(-1) @ v
 
     return steered(call, [(control, call.notes) for control in controls if control.acts(call)], fast)

@@ -67,7 +67,7 @@ class SubjectKeys(Control):
             call.notes[call.site.name] = [each.transpose(1, 2).flatten(2, 3) for each in kept]
         if more is None or more[0].shape[0] != call.k.shape[0] or not more[0].shape[2]:
             return call.q, call.k, call.v
-        if call.mask is not None:
+        if call.added is not None:
             raise AttimeError(
                 f"SubjectKeys adds keys, and {call.site.name} has a mask that does not know them: leave it out."
             )
@@ -79,9 +79,7 @@ class SubjectKeys(Control):
             raise AttimeError(
                 f"SubjectKeys was told of word {max(self.words)}, and {call.site.name} sees words 0 to {call.k.shape[2] - 1}."
             )
-        scores = call.q @ call.k.transpose(-1, -2) * call.scale
-        maps = (scores if call.mask is None else scores + call.mask).softmax(-1)
-        return _framed(maps[..., list(self.words)].sum(-1, keepdim=True), call).mean(2).squeeze(-1)
+        return _framed(call.maps[..., list(self.words)].sum(-1, keepdim=True), call).mean(2).squeeze(-1)
 
     @classmethod
     def examples(cls) -> Sequence["SubjectKeys"]:

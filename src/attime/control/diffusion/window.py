@@ -82,10 +82,10 @@ class Windows(Control):
         """Lines of a frame and tokens of a line; AttimeError where windows do not fit."""
         layout, (n, m) = call.layout, self.windows
         tokens = {call.q.shape[2], call.k.shape[2]}
-        if call.mask is not None or layout is None or layout.wide is None or tokens != {layout.places}:
+        if call.added is not None or layout is None or layout.wide is None or tokens != {layout.places}:
             raise AttimeError(
                 f"Windows needs attention over all places of one frame without a mask; {call.site.name} has "
-                f"{'a mask' if call.mask is not None else f'{call.q.shape[2]} queries and {call.k.shape[2]} keys'}."
+                f"{'a mask' if call.added is not None else f'{call.q.shape[2]} queries and {call.k.shape[2]} keys'}."
             )
         high, wide = layout.places // layout.wide, layout.wide
         if high % n or wide % m:

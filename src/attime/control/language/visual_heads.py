@@ -80,8 +80,8 @@ class VisualHeads(Control):
         hidden = call.visual[:, None] | ~call.seen[..., -1, :]
         wide = torch.promote_types(call.q.dtype, torch.float32)
         scores = (call.q[:, :, -1:].to(wide) @ call.k.to(wide).transpose(-1, -2))[:, :, 0] * call.scale
-        if call.mask is not None:
-            scores = scores + call.mask[..., -1, :]
+        if call.added is not None:
+            scores = scores + call.added[..., -1, :]
         maps = scores.masked_fill(hidden, -torch.inf).softmax(-1).nan_to_num(0.0)
         return (maps[:, :, None] @ call.v.to(wide))[:, :, 0].to(out.dtype)
 
