@@ -19,25 +19,17 @@ from kvpress import (  # pyright: ignore[reportMissingImports]: it has an enviro
     SnapKVPress,
     StreamingLLMPress,
 )
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import DynamicCache
+
+from memory_llama import model
 
 LENGTH, PROMPT, STEPS, ROUNDS = 8192, 2048, 16, 3
 
 
-def model(attention: str = "sdpa") -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=256, hidden_size=256, intermediate_size=688, num_hidden_layers=4, num_attention_heads=8,
-        max_position_embeddings=1 << 17,
-    )  # fmt: skip
-    made = LlamaForCausalLM(config).eval()
-    made.set_attn_implementation(attention)
-    return made
-
-
 def run(press: object, length: int, *, attention: str = "sdpa") -> tuple[float, float]:
     """CPU seconds of the prefill and of a step after it."""
-    llama, ids, fills, steps = model(attention), torch.randint(0, 256, (1, length)), [], []
+    llama, ids, fills, steps = model(), torch.randint(0, 256, (1, length)), [], []
+    llama.set_attn_implementation(attention)
     for _ in range(ROUNDS):
         cache = DynamicCache()
         start = time.thread_time()

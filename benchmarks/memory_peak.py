@@ -10,7 +10,8 @@ import sys
 import torch
 
 from attime.hub import attach
-from memory import WINDOW, filled, model
+from memory import WINDOW
+from memory_llama import filled, model
 
 
 def peak() -> int:

@@ -27,7 +27,7 @@ class Bank:
     stores: list[Store]
     """In order of time; the last one is exact and takes what comes."""
     when: Buffer
-    """(lanes, entries): the number of the token in its row, from 0."""
+    """(lanes, entries): the number of the token in its row, from 0; in 32 bits, so a row has 2^31 tokens at most."""
     log_mass: Buffer | None = None
     """(lanes, entries): log of how many tokens an entry stands for; it is added to its logit. None: one each."""
     place: Buffer | None = None
@@ -123,6 +123,20 @@ class Bank:
             near=None,
             **self._known(lambda each: each.select(kept, room=room)),
         )
+
+    def cut(self, start: int, stop: int, *, room: int = 0) -> "Bank":
+        """The bank without these entries of every lane: itself, where all are in one exact store. Nobody is moved in it."""
+        if len(self.stores) > 1:
+            slots = torch.arange(self.length, device=self.lanes.device)
+            kept = slots[(slots < start) | (slots >= stop)]
+            return self.select(kept.expand(len(self.lanes), -1), room=room)
+        self._move_back()
+        self.shift = self.near = None
+        self.exact.cut(start, stop, room=room)
+        for known in (self.when, self.log_mass, self.place, self.received):
+            if known is not None:
+                known.cut(start, stop, room=room)
+        return self
 
     def some(self, kept: Int[Tensor, "lanes kept"], rotate: Rotate | None, *, room: int = 0) -> "Bank":
         """Exact copies of these entries as they are read now, for `near`."""

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 __all__ = ["Buffer"]
 
 GROWTH = 1.25  # a full buffer becomes a quarter longer: each entry is copied some four times in its life
+SPARE = 16  # a buffer that loses as much as it gains is moved to the front of its memory once in a sixteenth of its length
 
 
 @final
@@ -17,7 +18,7 @@ class Buffer:
     """Entries (lanes, entries, ...) with spare room behind them."""
 
     def __init__(self, entries: Shaped[Tensor, "lanes entries ..."], *, room: int = 0) -> None:
-        self.length = entries.shape[1]
+        self.length, self._start = entries.shape[1], 0
         self._held = _roomy(entries, room)
 
     @property
@@ -28,18 +29,37 @@ class Buffer:
     @property
     def now(self) -> Shaped[Tensor, "lanes entries ..."]:
         """The entries, as a view that may be written to."""
-        return self._held[:, : self.length]
+        return self._held[:, self._start : self._start + self.length]
 
     def append(self, new: Shaped[Tensor, "lanes new ..."]) -> None:
         """More entries behind the last."""
-        end = self.length + new.shape[1]
+        count = new.shape[1]
         if torch.is_grad_enabled() and (new.requires_grad or self._held.requires_grad):
-            self._held, self.length = torch.cat([self.now, new], dim=1), end  # gradients need what was there before
+            self._put(torch.cat([self.now, new], dim=1), self.length + count)  # gradients need what was there before
             return
-        if end > self._held.shape[1]:
-            self._held = _roomy(self.now, max(end, int(GROWTH * self.length)) - self.length)
-        self._held[:, self.length : end] = new
-        self.length = end
+        end = self._start + self.length
+        if end + count > self._held.shape[1]:
+            self._put(_roomy(self.now, max(count, int((GROWTH - 1) * self.length))), self.length)
+            end = self.length
+        self._held[:, end : end + count] = new
+        self.length += count
+
+    def cut(self, start: int, stop: int, *, room: int = 0) -> None:
+        """Lose these entries of every lane, with room for `room` more: the fewer on one side of them are moved."""
+        now, gone, length = self.now, max(0, stop - start), self.length - max(0, stop - start)
+        spare = self._held.shape[1] - self._start - self.length
+        if torch.is_grad_enabled() and self._held.requires_grad:
+            self._put(torch.cat([now[:, :start], now[:, start + gone :]], dim=1), length)
+        elif spare + gone >= room and start > length - start:
+            now[:, start:length] = now[:, start + gone :].clone()
+            self.length = length
+        elif spare >= room:
+            now[:, gone : gone + start] = now[:, :start].clone()
+            self._start, self.length = self._start + gone, length
+        else:
+            held = now.new_empty(len(now), length + max(room, length // SPARE), *now.shape[2:])
+            held[:, :start], held[:, start:length] = now[:, :start], now[:, start + gone :]
+            self._put(held, length)
 
     def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> "Buffer":
         """A buffer of these entries of every lane, with room for `room` more."""
@@ -47,15 +67,18 @@ class Buffer:
         if not size:
             return Buffer(self._held, room=room)
         filled = F.pad(kept, (0, room))  # the room holds copies until something comes
-        rows = (filled + size * torch.arange(lanes, device=kept.device)[:, None]).flatten()
+        first = self._start + size * torch.arange(lanes, device=kept.device)
         made = Buffer(self._held[:, :0])
-        made._held = self._held.flatten(0, 1).index_select(0, rows).unflatten(0, filled.shape)
-        made.length = kept.shape[1]
+        rows = self._held.flatten(0, 1).index_select(0, (filled + first[:, None]).flatten())
+        made._put(rows.unflatten(0, filled.shape), kept.shape[1])
         return made
 
     def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Buffer":
         """A buffer of these lanes."""
         return Buffer(self.now[chosen], room=self._held.shape[1] - self.length)
+
+    def _put(self, held: Tensor, length: int) -> None:
+        self._held, self._start, self.length = held, 0, length
 
 
 def _roomy(entries: Tensor, room: int) -> Tensor:

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, final
 
 from attime.errors import AttimeError
@@ -88,6 +89,10 @@ class Chain(Policy):
         return min((tick for tick in ticks if tick is not None), default=None)
 
     def evidence(self) -> Traits:
+        return self._evidence
+
+    @cached_property
+    def _evidence(self) -> Traits:
         every = [policy.evidence() for policy in self.policies]
         return Traits(
             bounded=any(each.bounded for each in every),

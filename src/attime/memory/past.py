@@ -96,29 +96,42 @@ class Past:
         lanes, new = keys.shape[:2]
         if not self.banks:
             whole = torch.arange(lanes, device=keys.device)
-            nothing = Buffer(torch.zeros(lanes, 0, dtype=torch.long, device=keys.device))
+            nothing = Buffer(torch.zeros(lanes, 0, dtype=torch.int32, device=keys.device))
             stores: list[Store] = [Exact(Buffer(keys[:, :0]), Buffer(values[:, :0]))]
             placed = None if place is None else Buffer(place[:, :0])
             self.banks = [Bank(lanes=whole, stores=stores, when=nothing, place=placed)]
-        came = torch.arange(self.seen, self.seen + new, device=keys.device)
+        came = torch.arange(self.seen, self.seen + new, dtype=torch.int32, device=keys.device)
         if place is None and self.apart is not None:
             place = (came - self.apart.lag)[None, :, None].expand(lanes, -1, 2)
         for bank in self.banks:
-            own = slice(None) if len(self.banks) == 1 else bank.lanes
-            where = None if place is None else place[own]
-            bank.append(keys[own], values[own], came.expand(len(bank.lanes), -1), where)
+            own = [
+                None if each is None else each if len(self.banks) == 1 else each.index_select(0, bank.lanes)
+                for each in (keys, values, place)
+            ]
+            bank.append(own[0], own[1], came.expand(len(bank.lanes), -1), own[2])
         self.seen += new
 
     def drop(self, keep: Sequence[Bool[Tensor, "_ _"]], *, room: int = 0) -> None:
         """Free every entry whose mask (one per bank) is False; lanes that keep different numbers part ways."""
         banks = []
         for bank, mask in zip(self.banks, keep, strict=True):
+            if bool(mask.all()):
+                banks.append(bank.cut(0, 0, room=room))
+                continue
             counts = torch.stack([part.sum(1) for part in mask.split([s.length for s in bank.stores], dim=1)], dim=1)
             for pattern in sorted(set(map(tuple, counts.tolist()))):
                 chosen = (counts == counts.new_tensor(pattern)).all(1).nonzero()[:, 0]
                 part = bank if len(chosen) == len(mask) else bank.take(chosen)
                 kept = mask[chosen].nonzero()[:, 1].view(len(chosen), sum(pattern))
                 banks.append(part.select(kept, room=room))
+        self.banks = banks
+
+    def cut(self, start: int, last: int, *, room: int = 0) -> None:
+        """Free what lies between the first `start` entries and the `last` ones of every lane."""
+        banks = []
+        for bank in self.banks:
+            first = min(start, bank.length)
+            banks.append(bank.cut(first, max(first, bank.length - last), room=room))
         self.banks = banks
 
     def rows(self, chosen: Int[Tensor, " rows"]) -> "Past":

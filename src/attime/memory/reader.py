@@ -38,7 +38,7 @@ def read(
     rows, heads, time, dim = q.shape
     groups = heads // past.heads
     past.scoring = scoring = scoring or Scoring(scale=1 / math.sqrt(dim))
-    lanes = q.unflatten(1, (past.heads, groups)).flatten(0, 1)
+    lanes = q.reshape(rows * past.heads, groups, time, dim)
     keys, values = k.flatten(0, 1), v.flatten(0, 1)
     places = None if place is None else place.repeat_interleave(past.heads, dim=0)
     if past.halted is not None:
@@ -59,23 +59,22 @@ def read(
             policy.act(past)
         start = stop
     whole = made[0] if len(made) == 1 else torch.cat(made, dim=2)
-    return whole.unflatten(0, (rows, past.heads)).flatten(1, 2)
+    return whole.reshape(rows, heads, time, whole.shape[-1])
 
 
-def observe(past: Past, bank: Bank, last: int) -> Float[Tensor, "lanes groups last entries"]:
-    """What the last remembered queries would attend to among the entries of today, each up to its own time."""
+def observe(
+    past: Past, bank: Bank, last: int, *, some: Int[Tensor, " some"] | None = None
+) -> Float[Tensor, "lanes groups asked entries"]:
+    """What the last remembered queries, or `some` of them, would attend to of today's entries, each up to its own time."""
     assert past.queries is not None, "the policy asks for queries"
     assert past.scoring is not None
     q = past.queries.now[bank.lanes][:, -last:].transpose(1, 2)
+    count, when, window = q.shape[2], bank.when.now, past.scoring.window
+    own = torch.arange(past.seen - count, past.seen, device=q.device)
+    if some is not None:
+        q, own = q[:, :, some], own[some]
     logits = _logits(past, bank, q.flatten(1, 2), past.scoring).unflatten(1, q.shape[1:3])
-    own, when, window = (
-        torch.arange(past.seen - q.shape[2], past.seen, device=q.device),
-        bank.when.now,
-        past.scoring.window,
-    )
-    late = (
-        0 if window is not None else max(0, bank.length - q.shape[2])
-    )  # entries rise: who stands before was seen by all
+    late = 0 if window is not None else max(0, bank.length - count)  # entries rise: who stands before was seen by all
     age = own[:, None] - when[:, None, late:]
     seen = (age >= 0) & (age < (window or past.seen + 1))
     logits[..., late:].masked_fill_(~seen[:, None], -torch.inf)
@@ -95,7 +94,8 @@ def _segment(past: Past, needs: Traits, q: Grouped, scoring: Scoring, value_dim:
         return _attend(past, past.banks[0], q, scoring, observed=needs.maps)
     out = q.new_empty(*q.shape[:3], value_dim)
     for bank in past.banks:
-        out[bank.lanes] = _attend(past, bank, q[bank.lanes], scoring, observed=needs.maps)
+        own = _attend(past, bank, q.index_select(0, bank.lanes), scoring, observed=needs.maps)
+        out.index_copy_(0, bank.lanes, own)
     return out
 
 
@@ -134,6 +134,9 @@ def _fused(bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
     """Attention of one exact store, in one call; a single token's query heads are one sequence of queries."""
     keys, values, (groups, new), scale = bank.keys()[:, None], bank.values()[:, None], q.shape[1:3], scoring.scale
     seen = _seen(bank, new, scoring.window)
+    if new == 1 and seen is None and q.device.type == "cpu" and q.dtype.itemsize >= 4:  # two products beat one call
+        weights = torch.bmm(q[:, :, 0] * scale, bank.keys().transpose(1, 2)).softmax(-1)
+        return torch.bmm(weights, bank.values())[:, :, None]
     if new == 1:
         mask = None if seen is None else seen[:, None]
         return F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, attn_mask=mask, scale=scale).transpose(

@@ -92,6 +92,11 @@ class Exact(Store):
         self._keys.append(keys)
         self._values.append(values)
 
+    def cut(self, start: int, stop: int, *, room: int = 0) -> None:
+        """Lose these entries of every lane, with room for `room` more."""
+        self._keys.cut(start, stop, room=room)
+        self._values.cut(start, stop, room=room)
+
     def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> "Exact":
         return Exact(self._keys.select(kept, room=room), self._values.select(kept, room=room))
 

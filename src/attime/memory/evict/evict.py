@@ -130,6 +130,8 @@ class Evict(Policy):
 
 def _best(rates: Float[Tensor, "lanes entries"], count: Int[Tensor, " lanes"]) -> Bool[Tensor, "lanes entries"]:
     """The `count` highest of every lane; of equals the earlier."""
+    if bool((count >= rates.shape[1]).all()):
+        return torch.ones_like(rates, dtype=torch.bool)
     order = rates.argsort(dim=1, descending=True, stable=True)
     first = torch.arange(rates.shape[1], device=rates.device) < count[:, None]
     return torch.zeros_like(first).scatter(1, order, first)

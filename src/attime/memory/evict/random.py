@@ -26,7 +26,7 @@ class Random(Score):
         made = []
         for bank in past.banks:
             head = (bank.lanes % past.heads)[:, None] + past.heads * past.layer
-            mixed = ((bank.when.now + 1) << 20) + head + (self.seed << 44)
+            mixed = ((bank.when.now.long() + 1) << 20) + head + (self.seed << 44)
             for odd in ODD:
                 mixed = mixed * odd
                 mixed = mixed ^ ((mixed >> 29) & (2**35 - 1))

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
-
 from attime.errors import AttimeError
 from attime.memory.contract import Policy, Traits
 from attime.memory.past import Past
@@ -46,13 +44,8 @@ class SinkWindow(Policy):
         return self.sinks + self.window
 
     def act(self, past: Past) -> None:
-        keep = []
-        for bank in past.banks:
-            slot = torch.arange(bank.length, device=bank.lanes.device)
-            kept = (slot < self.sinks) | (slot >= bank.length - (self.window - self.every))
-            keep.append(kept.expand(len(bank.lanes), -1))
-        past.drop(keep, room=self.every)
+        past.cut(self.sinks, self.window - self.every, room=self.every)
 
     @classmethod
     def examples(cls) -> Sequence["SinkWindow"]:
-        return [cls(sinks=2, window=14, every=4), cls(sinks=0, window=9, every=1)]
+        return [cls(sinks=2, window=14, every=4), cls(sinks=0, window=9, every=1), cls(sinks=3, window=5, every=1)]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from attime.errors import AttimeError
 from attime.memory.contract import Policy, Traits
@@ -34,13 +36,23 @@ class Contiguous(Policy):
         if past.rotate is None:
             raise AttimeError("Contiguous moves keys along rotary positions, and this model has none: leave it out.")
         for bank in past.banks:
-            when = bank.when.now
-            low, high = (when, when) if bank.place is None else bank.place.now.unbind(-1)
-            gap = torch.where(when.diff(dim=1) > 1, low[:, 1:] - high[:, :-1] - 1, 0).clamp(min=0)
-            after = gap.flip(1).cumsum(1).flip(1)
-            moved = int((after > 0).any(0).sum())
+            after = _gaps(bank.when.now) if bank.place is None else _gaps_between(bank.when.now, bank.place.now)
+            moved = int((after > 0).sum(1).max())  # gaps behind an entry only fall from one to the next
             bank.move(after[:, :moved].to(torch.float64) if moved else None, past.rotate)
 
     @classmethod
     def examples(cls) -> Sequence["Contiguous"]:
         return [cls()]
+
+
+def _gaps(when: Int[Tensor, "lanes entries"]) -> Int[Tensor, "lanes entries"]:
+    """All gaps behind each entry: how many tokens are not there."""
+    slot = torch.arange(when.shape[1], dtype=when.dtype, device=when.device)
+    return (when[:, -1:] - slot[-1:]) - (when - slot)
+
+
+def _gaps_between(when: Int[Tensor, "lanes entries"], place: Int[Tensor, "lanes entries 2"]) -> Int[Tensor, "lanes _"]:
+    """All gaps behind each entry but the last, where positions have several axes."""
+    low, high = place.unbind(-1)
+    gap = torch.where(when.diff(dim=1) > 1, low[:, 1:] - high[:, :-1] - 1, 0).clamp(min=0)
+    return gap.flip(1).cumsum(1).flip(1)

@@ -27,7 +27,7 @@ from attime.memory.store import Entries, Queries, Store, Weights
 
 __all__ = ["Quantized"]
 
-PIECE = 2**19  # numbers that are unpacked at a time: two megabytes
+PIECE = 2**20  # numbers that are unpacked at a time: four megabytes
 LEAST = 2.0**-24  # the smallest width that float16 knows
 GROUPED = ("key_low", "key_width", "scale")
 

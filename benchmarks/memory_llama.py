@@ -1,0 +1,42 @@
+"""The tiny Llama (4 layers, 256 channels, 8 heads) of the benchmarks of memory, and what is done with it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+__all__ = ["decoding", "filled", "model", "text"]
+
+PART = 512  # tokens of a chunk in prefill
+STEPS = 16
+
+
+def model() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=256, hidden_size=256, intermediate_size=688, num_hidden_layers=4, num_attention_heads=8,
+        max_position_embeddings=1 << 17,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def text(length: int) -> torch.Tensor:
+    return torch.randint(0, 256, (1, length), generator=torch.Generator().manual_seed(1))
+
+
+def filled(llama: LlamaForCausalLM, cache: Any, length: int) -> Any:
+    for part in text(length).split(PART, dim=1):
+        llama(part, past_key_values=cache, logits_to_keep=1)
+    return cache
+
+
+def decoding(llama: LlamaForCausalLM, cache: Any, *, steps: int = STEPS) -> Callable[[], None]:
+    """Some more tokens on the cache, which goes on growing."""
+    token = torch.randint(0, 256, (1, 1))
+
+    def run() -> None:
+        for _ in range(steps):
+            llama(token, past_key_values=cache)
+
+    return run
