@@ -13,7 +13,7 @@ __all__ = ["own_attention"]
 
 
 @contextmanager
-def own_attention(text: PreTrainedModel, attention: Callable[..., tuple[Tensor, None]]) -> Iterator[None]:
+def own_attention(text: PreTrainedModel, attention: Callable[..., Any]) -> Iterator[None]:
     """`attention` is called as transformers calls attention functions; at the end the model has its own back."""
     before, name = str(text.config._attn_implementation), f"attime_{id(text)}_{id(attention)}"
     ALL_ATTENTION_FUNCTIONS[name] = attention

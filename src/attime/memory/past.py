@@ -104,11 +104,11 @@ class Past:
         if place is None and self.apart is not None:
             place = (came - self.apart.lag)[None, :, None].expand(lanes, -1, 2)
         for bank in self.banks:
-            own = [
-                None if each is None else each if len(self.banks) == 1 else each.index_select(0, bank.lanes)
-                for each in (keys, values, place)
-            ]
-            bank.append(own[0], own[1], came.expand(len(bank.lanes), -1), own[2])
+            own, where = (keys, values), place
+            if len(self.banks) > 1:
+                own = keys.index_select(0, bank.lanes), values.index_select(0, bank.lanes)
+                where = None if place is None else place.index_select(0, bank.lanes)
+            bank.append(*own, came.expand(len(bank.lanes), -1), where)
         self.seen += new
 
     def drop(self, keep: Sequence[Bool[Tensor, "_ _"]], *, room: int = 0) -> None:
