@@ -80,109 +80,96 @@ class Free(Painter):
         }
 
 
-@final
-class WanPainter(Told):
+class Wan(Painter):
     """Attention over space and time jointly; clips may have any even number of frames."""
+
+    lengths = range(2, 257, 2)
+
+    @classmethod
+    def build(cls) -> nn.Module:
+        return WanTransformer3DModel(
+            patch_size=(2, 4, 4),
+            num_attention_heads=3,
+            attention_head_dim=32,
+            in_channels=3,
+            out_channels=3,
+            text_dim=cls.sentences.width,
+            freq_dim=256,
+            ffn_dim=256,
+            num_layers=4,
+            rope_max_seq_len=128,
+        )
+
+
+class Latte(Painter):
+    """Attention over space and attention over time in turn; longer clips are stretched ones: all that happens takes longer."""
+
+    lengths = range(FRAMES, 8 * FRAMES + 1)
+    batch = 24
+
+    @classmethod
+    def build(cls) -> nn.Module:
+        return LatteTransformer3DModel(
+            num_attention_heads=4,
+            attention_head_dim=16,
+            in_channels=3,
+            num_layers=4,
+            cross_attention_dim=64,
+            attention_bias=True,
+            sample_size=SIZE,
+            patch_size=4,
+            activation_fn="gelu-approximate",
+            num_embeds_ada_norm=1000,
+            norm_type="ada_norm_single",
+            norm_elementwise_affine=False,
+            norm_eps=1e-6,
+            caption_channels=cls.sentences.width,
+            video_length=FRAMES,
+        )
+
+    def at(self, frames: int) -> Callable[..., Any]:
+        super().at(frames)
+        return Stretched(self.model)
+
+
+@final
+class WanPainter(Wan, Told):
+    """Wan's class, told how fast."""
 
     name = "painter"
     about = (
         "WanTransformer3DModel: paints clips of one moving thing from a sentence that says what, where to and how fast"
     )
     goals = (*Told.goals, Goal(metric="shape", better="higher", bound=0.8))
-    lengths = range(2, 257, 2)
     steps = 3000
-
-    @classmethod
-    def build(cls) -> nn.Module:
-        return _wan(cls.sentences)
 
 
 @final
-class LattePainter(Told):
-    """Attention over space and attention over time in turn; longer clips are stretched ones: all that happens takes longer."""
+class LattePainter(Latte, Told):
+    """Latte's class, told how fast."""
 
     name = "painter-latte"
     about = "LatteTransformer3DModel: paints clips of one moving thing from a sentence that says what, where to and how fast"
-    lengths = range(FRAMES, 8 * FRAMES + 1)
-    batch = 24
     steps = 2600
-
-    @classmethod
-    def build(cls) -> nn.Module:
-        return _latte(cls.sentences)
-
-    def at(self, frames: int) -> Callable[..., Any]:
-        super().at(frames)
-        return Stretched(self.model)
 
 
 @final
-class FreeWanPainter(Free):
-    """Attention over space and time jointly; whether anything moves is left to chance."""
+class FreeWanPainter(Wan, Free):
+    """Wan's class; whether anything moves is left to chance."""
 
     name = "painter-free"
     about = "WanTransformer3DModel: paints clips of one thing that moves or rests as chance has it"
-    lengths = range(2, 257, 2)
     steps = 2000
-
-    @classmethod
-    def build(cls) -> nn.Module:
-        return _wan(cls.sentences)
 
 
 @final
-class FreeLattePainter(Free):
-    """Attention over space and attention over time in turn; whether anything moves is left to chance."""
+class FreeLattePainter(Latte, Free):
+    """Latte's class; whether anything moves is left to chance."""
 
     name = "painter-latte-free"
     about = "LatteTransformer3DModel: paints clips of one thing that moves or rests as chance has it"
-    lengths = range(FRAMES, 8 * FRAMES + 1)
     goals = (
         *(goal for goal in Free.goals if goal.metric != "direction"),
         Goal(metric="direction", better="higher", bound=0.5),  # by chance a quarter; where to is learnt last
     )
-    batch = 24
     steps = 2000
-
-    @classmethod
-    def build(cls) -> nn.Module:
-        return _latte(cls.sentences)
-
-    def at(self, frames: int) -> Callable[..., Any]:
-        super().at(frames)
-        return Stretched(self.model)
-
-
-def _wan(sentences: Sentences) -> nn.Module:
-    return WanTransformer3DModel(
-        patch_size=(2, 4, 4),
-        num_attention_heads=3,
-        attention_head_dim=32,
-        in_channels=3,
-        out_channels=3,
-        text_dim=sentences.width,
-        freq_dim=256,
-        ffn_dim=256,
-        num_layers=4,
-        rope_max_seq_len=128,
-    )
-
-
-def _latte(sentences: Sentences) -> nn.Module:
-    return LatteTransformer3DModel(
-        num_attention_heads=4,
-        attention_head_dim=16,
-        in_channels=3,
-        num_layers=4,
-        cross_attention_dim=64,
-        attention_bias=True,
-        sample_size=SIZE,
-        patch_size=4,
-        activation_fn="gelu-approximate",
-        num_embeds_ada_norm=1000,
-        norm_type="ada_norm_single",
-        norm_elementwise_affine=False,
-        norm_eps=1e-6,
-        caption_channels=sentences.width,
-        video_length=FRAMES,
-    )
