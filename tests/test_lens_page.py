@@ -49,6 +49,8 @@ def test_a_text_is_looked_at(browser: Browser, pages, tmp_path):
         page.locator(".head").nth(9).click()
         assert page.inner_text("#map-title") == "language self, layer 2, head 1"
         assert page.locator(".token").count() == len("def main(x):\n    return main(x)")
+        assert "one row of a batch" in page.inner_text(".notes")
+        assert "Measured: keys it spreads over" in page.inner_text("#map-about")
         page.locator(".token").nth(4).click()
         assert page.inner_text("#row-title") == "What “m” looked at"
         assert page.locator('.token[aria-selected="true"]').count() == 1
@@ -61,6 +63,7 @@ def test_a_text_is_looked_at(browser: Browser, pages, tmp_path):
         role.click()
         faint = page.locator(".head.faint").count()
         assert 0 < faint < 16
+        assert page.inner_text("#role-about").startswith(role.inner_text())
         role.click()
         assert page.locator(".head.faint").count() == 0
 
@@ -73,6 +76,7 @@ def test_frames_stand_beside_their_attention(browser: Browser, pages, name, fram
         page.locator(".frame").nth(2).click()
         assert page.locator('.frame[aria-current="true"]').count() == 1
         assert str(page.get_attribute('.frame[aria-current="true"]', "aria-label")).startswith("frame 2,")
+        assert page.locator(".strip img").count() == frames
         shares = [
             float(text.split("attention ")[1])
             for text in page.locator(".frame").evaluate_all("all => all.map((each) => each.ariaLabel)")
@@ -80,63 +84,77 @@ def test_frames_stand_beside_their_attention(browser: Browser, pages, name, fram
         assert sum(shares) == pytest.approx(1, abs=0.05)
 
 
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    knobs = ["--seconds", "6", "--shot", "6", "--events", "1", "2", "--size", "64"]
+    assert main(["world", *knobs, str(path)]) == 0
+    return str(path)
+
+
 @needs_chromium
 @pytest.mark.skipif(not has("watcher"), reason="the zoo has no weights of the watcher yet: attime zoo train watcher")
-def test_a_film_and_a_question_are_looked_at(browser: Browser, tmp_path, capsys):
-    assert (
-        main(
-            ["world", "--seconds", "4", "--shot", "4", "--events", "1", "2", "--size", "64", str(tmp_path / "film.mp4")]
-        )
-        == 0
-    )
-    assert (
-        main(
-            [
-                "lens",
-                "zoo:watcher",
-                str(tmp_path / "film.mp4"),
-                "--ask",
-                "is there a red square ?",
-                "-o",
-                str(tmp_path / "a.html"),
-            ]
-        )
-        == 0
-    )
-    assert "answer:" in capsys.readouterr().out
-    with opened(browser, tmp_path / "a.html") as page:
+def test_a_film_and_a_question_are_looked_at(browser: Browser, film, tmp_path, capsys):
+    to = tmp_path / "a.html"
+    assert main(["lens", "zoo:watcher", film, "--ask", "is there a red square ?", "-o", str(to)]) == 0
+    said = capsys.readouterr().out
+    assert "answer:" in said
+    assert "Of 6.0 s of film the first 4 s are shown" in said
+    with opened(browser, to, size=(390, 844)) as page:
+        assert "the first 4 s are shown" in page.inner_text(".notes")
         assert page.locator(".frame img").count() == 8
+        assert page.locator(".token").count() < 20  # words; patches are on the pictures
+        picture = page.locator(".frame .picture").nth(3)
+        box = picture.bounding_box()
+        assert box is not None
+        picture.click(position={"x": 0.4 * box["width"], "y": 0.9 * box["height"]})
+        assert page.inner_text("#row-title") == "What “picture 3, line 3, column 1” looked at"
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 @needs_chromium
-def test_a_sound_and_a_question_are_looked_at(browser: Browser, tmp_path):
-    assert (
-        main(
-            ["world", "--seconds", "4", "--shot", "4", "--events", "1", "2", "--size", "64", str(tmp_path / "film.mp4")]
-        )
-        == 0
-    )
-    page_at = tmp_path / "b.html"
-    assert (
-        main(
-            [
-                "lens",
-                "zoo:listener",
-                str(tmp_path / "film.mp4"),
-                "--ask",
-                "when does the yellow square appear ?",
-                "-o",
-                str(page_at),
-            ]
-        )
-        == 0
-    )
-    with opened(browser, page_at) as page:
+def test_a_sound_and_a_question_are_looked_at(browser: Browser, film, tmp_path):
+    to = tmp_path / "b.html"
+    assert main(["lens", "zoo:listener", film, "--ask", "when does the yellow square appear ?", "-o", str(to)]) == 0
+    with opened(browser, to) as page:
+        assert "the model takes no more at a time" in page.inner_text(".notes")
         cross = page.locator('.head[aria-label^="decoder cross"]').first
         cross.click()
         assert page.locator(".token.query").count() > 5
         page.locator(".token.query").nth(3).click()
         assert page.locator('.token.query[aria-selected="true"]').count() == 1
+        assert page.locator(".ticks span").last.inner_text() == "3.92 s"
+
+
+def test_more_seconds_and_tokens_may_be_asked_for(film, tmp_path, capsys):
+    to = str(tmp_path / "c.html")
+    words = ["lens", "zoo:watcher", film, "--ask", "is there a red square ?", "-o", to, "--json"]
+    assert main([*words, "--seconds", "2"]) == 0
+    short = json.loads(capsys.readouterr().out)
+    assert "the first 2 s" in short["notes"][0]
+    assert short["page"] == to
+    assert main(["lens", "zoo:bytes", "print(1)\n" * 40, "-o", to, "--json"]) == 0
+    cut = json.loads(capsys.readouterr().out)
+    assert cut["notes"] == ["Of 360 tokens the first 256 are read: --tokens 360 shows all."]
+    assert {head["keys"] for head in cut["heads"]} == {256}
+    assert main(["lens", "zoo:bytes", "print(1)\n" * 40, "-o", to, "--json", "--tokens", "360"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["notes"] == []
+    assert {head["keys"] for head in whole["heads"]} == {360}
+    assert any("retrieval" in head["roles"] for head in whole["heads"])
+    assert all("tokens back" in head["measures"] for head in whole["heads"])
+
+
+def test_a_painter_paints_once(tmp_path, monkeypatch):
+    from attime.zoo.painting import Painter
+
+    runs = []
+    paint = Painter.paint
+    monkeypatch.setattr(
+        Painter, "paint", lambda self, *words, **more: runs.append(words) or paint(self, *words, **more)
+    )
+    assert main(["lens", "zoo:painter", "the red square moves left fast", "-o", str(tmp_path / "p.html")]) == 0
+    assert len(runs) == 1
 
 
 def test_sites_are_printed(capsys, tmp_path):
@@ -159,7 +177,14 @@ def test_sites_are_printed(capsys, tmp_path):
         (["lens", "zoo:painter", "a red square"], "this painter understands"),
         (["lens", "zoo:painter", "the red square moves left fast", "--step", "99"], "the model makes no step 99"),
         (["lens", "zoo:bytes", ""], "the text is empty"),
-        (["lens", "nowhere", "text"], "needs a folder or id of a language model"),
+        (["lens", "nowhere", "text"], "lens needs zoo:NAME, or a folder or id of a model of transformers"),
+        (["lens", "nowhere", "text", "--step", "3"], "--step is a denoising step of the zoo's painters"),
+        (["lens", "zoo:bytes", "text", "--step", "3"], "--step is a denoising step, and zoo:bytes paints nothing"),
+        (["lens", "zoo:bytes", "text", "--ask", "what"], "leave out --ask"),
+        (["lens", "zoo:bytes", "text", "--seconds", "3"], "--seconds is for film and sound"),
+        (["lens", "zoo:bytes", "text", "--tokens", "3"], "lens shows 8 to 1024 tokens; got --tokens 3"),
+        (["lens", "zoo:watcher", "nowhere.mp4", "--ask", "what"], "a file; nowhere.mp4 is none"),
+        (["lens", "zoo:listener", "nowhere.wav", "--ask", "what"], "a file; nowhere.wav is none"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(words, said, capsys):

@@ -2,14 +2,18 @@
 
 import argparse
 import json
+from collections import Counter
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.tree import Tree
 
 from attime.errors import AttimeError
 from attime.site import Site
+
+if TYPE_CHECKING:
+    from attime.report.lens import Look
 
 __all__ = ["lens", "sites"]
 
@@ -39,19 +43,50 @@ def sites(options: argparse.Namespace) -> int:
 def lens(options: argparse.Namespace) -> int:
     """Run the model once and write the page."""
     from attime.report.lens import write_look
+    from attime.report.lens.given import Wish
     from attime.report.lens.looking import look_at_model, look_at_zoo
 
-    if options.model.startswith(ZOO):
-        name = options.model.removeprefix(ZOO)
-        look = look_at_zoo(name, options.input, ask=options.ask, where=options.where, step=options.step)
-    else:
-        look = look_at_model(options.model, options.input, where=options.where)
+    wish = Wish(
+        given=options.input,
+        ask=options.ask,
+        where=options.where,
+        step=options.step,
+        tokens=options.tokens,
+        seconds=options.seconds,
+    )
+    zoo = options.model.startswith(ZOO)
+    look = (look_at_zoo if zoo else look_at_model)(options.model.removeprefix(ZOO), wish)
     path = write_look(look, options.out)
-    roles = sorted({role for head in look.heads for role in head.roles})
-    print(f"{path}: {len(look.heads)} heads" + (f", among them {', '.join(roles)}" if roles else ""))
+    if options.json:
+        print(json.dumps({"page": str(path), **_said(look)}, ensure_ascii=False))
+        return 0
+    found = Counter(role for head in look.heads for role in head.roles)
+    among = ", ".join(f"{count} {role}" for role, count in sorted(found.items()))
+    print(f"{path}: {len(look.heads)} heads" + (f", among them {among}" if among else ""))
     if look.answer:
         print(f"answer: {look.answer}")
+    for note in look.notes:
+        print(note)
     return 0
+
+
+def _said(look: "Look") -> dict[str, Any]:
+    """What the page holds, without maps and pictures."""
+    heads = [
+        {
+            "site": head.site,
+            "part": head.part,
+            "kind": head.kind,
+            "layer": head.layer,
+            "head": head.head,
+            "queries": len(head.weights),
+            "keys": head.weights.shape[1],
+            "roles": dict(head.roles),
+            "measures": dict(head.measures),
+        }
+        for head in look.heads
+    ]
+    return {"title": look.title, "answer": look.answer, "notes": list(look.notes), "heads": heads}
 
 
 def _line(site: Site) -> str:

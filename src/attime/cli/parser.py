@@ -111,12 +111,17 @@ def parser() -> argparse.ArgumentParser:
     sites.add_argument("--json", action="store_true", help="one JSON object")
 
     lens = _command(commands, "lens", "attime.cli.lens:lens", "one page to look at attention over time in a model")
-    lens.add_argument("model", metavar="MODEL", help="zoo:NAME, or a folder or id of a language model")
-    lens.add_argument("input", metavar="INPUT", help="a text or file to read, a film or sound, or a sentence to paint")
+    lens.add_argument("model", metavar="MODEL", help="zoo:NAME, or a folder or id of a model of transformers")
+    lens.add_argument(
+        "input", metavar="INPUT", help="a text, or a file: text, picture, film or sound; of a painter, what it paints"
+    )
     lens.add_argument("-o", "--out", default="lens.html", metavar="PAGE", help="the page (default lens.html)")
-    lens.add_argument("--ask", help="a question about a film or sound")
+    lens.add_argument("--ask", help="a question about a film, picture or sound; of CLIP and its like, words")
     lens.add_argument("--where", help="only these sites (attime sites MODEL)")
-    lens.add_argument("--step", type=int, help="of a painter: the denoising step (default 8 of 20)")
+    lens.add_argument("--tokens", type=int, help="most tokens along a side of a map, 8 to 1024 (default 256)")
+    lens.add_argument("--seconds", type=float, help="of a film or sound so much (default 4; Whisper: what it hears)")
+    lens.add_argument("--step", type=int, help="of the zoo's painters: the denoising step (default 8 of 20)")
+    lens.add_argument("--json", action="store_true", help="one JSON object: notes, roles and measures of every head")
 
     bench = _command(
         commands, "bench", "attime.cli.bench:bench", "a mixer's cost and its speed against full attention, here"

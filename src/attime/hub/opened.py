@@ -1,14 +1,24 @@
-"""Open a model from its folder or hub id, whatever library and class it is of."""
+"""Open a model from its folder or hub id, whatever library and class it is of, with what reads words, pictures and sound for it."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import transformers
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from numpy.typing import NDArray
+from torch import Tensor
 
-__all__ = ["open_model", "token_labels"]
+from attime.errors import AttimeError
+
+__all__ = ["Words", "open_model", "pixels", "spectrogram"]
+
+MISSING = (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError)
+RATE = 16000
+"""Samples per second of `spectrogram`."""
 
 
 def open_model(path: str) -> Any:
@@ -29,7 +39,83 @@ def open_model(path: str) -> Any:
     return kind.from_pretrained(path).eval()
 
 
-def token_labels(path: str, ids: Sequence[int]) -> list[str]:
-    """What each token of a language model reads, blanks made visible."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    return [tokenizer.decode([number]).replace(" ", "␣").replace("\n", "↵") for number in ids]
+class Words:
+    """A model's tokenizer, opened once."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(path)
+        except MISSING as error:
+            raise AttimeError(
+                f"words for this model need its tokenizer, which {path} does not hold: {_reason(error)}"
+            ) from None
+
+    def encode(self, text: str, *, marked: bool = False) -> list[int]:
+        """Ids of a text; `marked`: with what the model expects before and behind it."""
+        return list(self.tokenizer(text, add_special_tokens=marked)["input_ids"])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text without special tokens."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+
+    def labels(self, ids: Sequence[int]) -> list[str]:
+        """What each token reads, blanks made visible."""
+        return [self.tokenizer.decode([number]).replace(" ", "␣").replace("\n", "↵") for number in ids]
+
+    def asked(self, question: str, seen: Sequence[int]) -> list[int]:
+        """Ids of a question behind placeholders of what is seen, in the model's own form of a conversation if it has one."""
+        plain = [*seen, *self.encode(question)]
+        if not getattr(self.tokenizer, "chat_template", None):
+            return plain
+        marks = "".join(self.tokenizer.convert_ids_to_tokens(list(seen)))
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": marks + question}], add_generation_prompt=True, tokenize=False
+            )
+        except Exception:  # templates are programs of others: whatever they raise, the plain form remains
+            return plain
+        ids = self.encode(text)
+        return ids if all(ids.count(number) == list(seen).count(number) for number in set(seen)) else plain
+
+
+def pixels(
+    path: str, frames: NDArray[np.uint8], size: tuple[int, int], *, whole: bool = True
+) -> tuple[Tensor, NDArray[np.uint8], bool]:
+    """What a vision tower is given (frames, 3, height, width), the same as pictures to show, and whether the model's own processor
+    made it; without one, or unless `whole`, pictures are scaled to `size` and their values to -1 to 1, or as its settings say."""
+    try:
+        processor: Any = transformers.AutoImageProcessor.from_pretrained(path)
+    except MISSING:
+        processor = None
+    mean, deviation = (getattr(processor, name, None) or [0.5] * 3 for name in ("image_mean", "image_std"))
+    mean, deviation = (torch.tensor(each, dtype=torch.float32)[:, None, None] for each in (mean, deviation))
+    made = None
+    if processor is not None and whole:
+        try:
+            made = processor(images=list(frames), return_tensors="pt")["pixel_values"]
+        except MISSING:
+            made = None
+    own = isinstance(made, Tensor) and made.ndim == 4 and tuple(made.shape[-2:]) == size
+    if not own:
+        plain = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1).float() / 255
+        plain = torch.nn.functional.interpolate(plain, size, mode="bicubic", antialias=True).clamp(0, 1)
+        made = (plain - mean) / deviation
+    assert isinstance(made, Tensor)
+    shown = ((made.float() * deviation + mean).clamp(0, 1) * 255).round().to(torch.uint8)
+    return made.float(), shown.movedim(1, -1).numpy(), own
+
+
+def spectrogram(path: str, samples: NDArray[np.float32], *, bands: int, length: int) -> Tensor:
+    """What a Whisper-like encoder is given (1, bands, length) for samples at 16 kHz, silence behind them."""
+    try:
+        extractor: Any = transformers.AutoFeatureExtractor.from_pretrained(path)
+    except MISSING:
+        extractor = transformers.WhisperFeatureExtractor(feature_size=bands)
+    found = extractor(samples, sampling_rate=RATE, return_tensors="pt")["input_features"][:, :, :length]
+    if found.shape[1] != bands:
+        raise AttimeError(f"the feature extractor of {path} makes {found.shape[1]} bands; the model hears {bands}.")
+    return torch.nn.functional.pad(found, (0, length - found.shape[2]), value=float(found.min()))
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]

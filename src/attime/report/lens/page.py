@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attime.errors import AttimeError
+from attime.report.lens.roles import ROLES
 from attime.report.theme import DARK, LIGHT
 
 __all__ = ["Axis", "Look", "Seen", "look_page", "write_look"]
 
-MOST = 256
+MOST = 1024
 """Longest axis that is shown; a longer one must be pooled first."""
 
 
@@ -29,6 +30,16 @@ class Axis:
     labels: Sequence[str]
     frames: Sequence[int] | None = None
     """For each label the number of its picture in `Look.frames`, or -1."""
+    cells: Sequence[int] | None = None
+    """For each label its place in that picture, line by line, or -1."""
+    grid: tuple[int, int] | None = None
+    """Lines and columns of places in a picture."""
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "cells"):
+            marks = getattr(self, name)
+            if marks is not None and len(marks) != len(self.labels):
+                raise AttimeError(f"an axis needs {name} for each of its {len(self.labels)} labels; got {len(marks)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +57,9 @@ class Seen:
     columns: str
     """... and of keys."""
     roles: Mapping[str, float] = field(default_factory=dict)
-    """What it does, sink, local, retrieval, temporal, and how much, 0 to 1."""
+    """What it does, as `roles.ROLES` has it, and how much, 0 to 1."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """What else is measured of it, in words, with numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +73,8 @@ class Look:
     heads: Sequence[Seen]
     frames: Sequence[NDArray[np.uint8]] = ()
     """Pictures (height, width, 3) that stand beside the maps."""
+    notes: Sequence[str] = ()
+    """Sentences on what was cut, joined or left out."""
 
     def __post_init__(self) -> None:
         for head in self.heads:
@@ -83,23 +98,29 @@ def look_page(look: Look) -> str:
             "rows": head.rows,
             "columns": head.columns,
             "roles": {name: round(float(value), 3) for name, value in head.roles.items()},
+            "measures": {name: float(f"{value:.3g}") for name, value in head.measures.items()},
             "map": _coded(head.weights),
         }
         for head in look.heads
     ]
     axes = {
-        name: {"labels": list(axis.labels), "frames": list(axis.frames) if axis.frames is not None else None}
+        name: {
+            "labels": list(axis.labels),
+            "frames": None if axis.frames is None else list(axis.frames),
+            "cells": None if axis.cells is None else list(axis.cells),
+            "grid": axis.grid,
+        }
         for name, axis in look.axes.items()
     }
     data = {"heads": heads, "axes": axes, "frames": [_picture(frame) for frame in look.frames]}
     return _template().render(
         look=look,
-        roles=sorted({role for head in look.heads for role in head.roles}),
+        roles={role: ROLES.get(role, "") for role in sorted({role for head in look.heads for role in head.roles})},
         data=json.dumps(data).replace("<", "\\u003c"),
         light=asdict(LIGHT),
         dark=asdict(DARK),
         style=_text("look.css"),
-        script=_text("look.js"),
+        script="\n".join(_text(f"{name}.js") for name in ("maps", "look")),
     )
 
 

@@ -1,0 +1,106 @@
+"""What somebody gives to be looked at: a text, pictures or sound, read as far as it is shown, and sentences on what was cut."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attime.errors import AttimeError
+from attime.report.lens.page import MOST
+from attime.site import Where
+from attime.streams.audio import Audio
+from attime.streams.video import Video
+
+__all__ = ["Wish", "film", "first", "short", "sound", "text"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is looked at, and how much of it."""
+
+    given: str
+    """A text, or the path of a file."""
+    ask: str | None = None
+    where: Where | str | None = None
+    step: int | None = None
+    tokens: int | None = None
+    """Most labels along a side of a map; None: 256."""
+    seconds: float | None = None
+    """Of a film or sound; None: what suits the model."""
+
+    def __post_init__(self) -> None:
+        if self.tokens is not None and not 8 <= self.tokens <= MOST:
+            raise AttimeError(f"lens shows 8 to {MOST} tokens; got --tokens {self.tokens}.")
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise AttimeError(f"lens needs --seconds above 0; got {self.seconds:g}.")
+
+    @property
+    def most(self) -> int:
+        """Most labels along a side of a map."""
+        return 256 if self.tokens is None else self.tokens
+
+
+def text(given: str) -> str:
+    """A file's text, or the words themselves."""
+    words = Path(given).read_text(encoding="utf-8", errors="replace") if _is_file(given) else given
+    if not words:
+        raise AttimeError("there is nothing to look at: the text is empty.")
+    return words
+
+
+def first(ids: list[int], wish: Wish) -> tuple[list[int], list[str]]:
+    """As many tokens as are shown."""
+    if len(ids) <= wish.most:
+        return ids, []
+    more = f"--tokens {len(ids)} shows all" if len(ids) <= MOST else f"--tokens shows up to {MOST}"
+    return ids[: wish.most], [f"Of {len(ids):,} tokens the first {wish.most} are read: {more}."]
+
+
+def film(wish: Wish, *, fps: float, seconds: float) -> tuple[NDArray[np.uint8], list[str]]:
+    """Frames (time, height, width, 3) of the first seconds, at a rate; a picture is a single frame."""
+    given = wish.given
+    if not _is_file(given):
+        raise AttimeError(f"this model looks at a picture or film, a file; {short(given)} is none.")
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(given) as picture:
+            if getattr(picture, "n_frames", 1) == 1:
+                return np.asarray(picture.convert("RGB"))[None].copy(), []
+    except (UnidentifiedImageError, OSError):
+        pass
+    video = Video(given)
+    span = seconds if wish.seconds is None else wish.seconds
+    when_s = np.arange(max(1, round(span * fps))) / fps
+    when_s = when_s[when_s < max(video.duration_s, 1 / fps) - 1e-6]
+    return video.at(np.minimum(when_s, video.duration_s)), _cut(video.duration_s, span, "film")
+
+
+def sound(wish: Wish, *, rate: int | None, seconds: float) -> tuple[NDArray[np.float32], int, list[str]]:
+    """Samples (time,) of the first seconds, their rate, and what was cut."""
+    if not _is_file(wish.given):
+        raise AttimeError(f"this model listens to sound, a file; {short(wish.given)} is none.")
+    audio = Audio(wish.given)
+    span = seconds if wish.seconds is None else min(wish.seconds, seconds)
+    samples = audio.read(0.0, span, rate=rate, mono=True).reshape(-1)
+    return samples, rate or audio.rate, _cut(audio.duration_s, span, "sound", most=seconds)
+
+
+def short(given: str) -> str:
+    """The beginning of a text."""
+    return given if len(given) <= 40 else f"{given[:37]}..."
+
+
+def _cut(duration: float, span: float, what: str, most: float = float("inf")) -> list[str]:
+    if duration <= span + 0.05:
+        return []
+    more = "--seconds takes more or less" if span < most else "the model takes no more at a time"
+    return [f"Of {duration:.1f} s of {what} the first {span:g} s are shown: {more}."]
+
+
+def _is_file(given: str) -> bool:
+    try:
+        return Path(given).is_file()
+    except (OSError, ValueError):
+        return False
