@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Choosing", "Recalled"]
+from attime.memory.index import Index
+
+__all__ = ["Choosing", "Recalled", "choose"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,3 +40,30 @@ class Recalled:
     """Number of each block's first token."""
     shift: Float[Tensor, "lanes sets blocks"] | None
     """By how many positions each block is read as later than it was."""
+
+
+def choose(
+    how: Choosing,
+    index: Index,
+    guide: Float[Tensor, "lanes time head_dim"],
+    row: Int[Tensor, " lanes"],
+    most: int,
+) -> Int[Tensor, "lanes time chosen"]:
+    """The best blocks of each guide, in order of time; `row` is the one that a lane belongs to."""
+    shared = how.heads == "shared"
+    if not shared and not how.cosine:
+        return index.nearest(guide, most).sort(dim=2).values
+    keys = index.now
+    rates = guide @ keys.transpose(1, 2)
+    rates = _over_rows(rates, row) if shared else rates
+    if how.cosine:
+        square = keys.square().sum(2)[:, None]
+        square = _over_rows(square, row) if shared else square
+        rates = rates * square.clamp(min=torch.finfo(rates.dtype).tiny).rsqrt()
+    return rates.topk(most, dim=2).indices.sort(dim=2).values
+
+
+def _over_rows(rates: Tensor, row: Int[Tensor, " lanes"]) -> Tensor:
+    """The sum over all lanes of a lane's row."""
+    total = rates.new_zeros(int(row.max()) + 1, *rates.shape[1:]).index_add(0, row, rates)
+    return total[row]

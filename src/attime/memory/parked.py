@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attime.memory.buffer import Buffer
-from attime.memory.choosing import Choosing, Recalled
+from attime.memory.choosing import Choosing, Recalled, choose
+from attime.memory.index import Index, Scanned
 from attime.memory.pool import Pool
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Parked:
     head_dim: int
     numbers: Buffer
     """(lanes, blocks): their records."""
-    index: Buffer
+    index: Index
     """(lanes, blocks, head_dim): mean keys."""
     first: Buffer
     """(lanes, blocks): number of the first token of each."""
@@ -42,9 +43,18 @@ class Parked:
     pinned: Int[Tensor, "lanes chosen"] | None = None
     held: tuple[Tensor, Tensor] | None = None
     """Blocks brought back last, (lanes, chosen), and their records."""
+    lost: int = 0
+    """Blocks per lane whose records are still in the pool, although they are forgotten."""
 
     @classmethod
-    def empty(cls, bank: "Bank", size: int, choosing: Choosing, pool: Callable[[Tensor], Pool]) -> "Parked":
+    def empty(
+        cls,
+        bank: "Bank",
+        size: int,
+        choosing: Choosing,
+        pool: Callable[[Tensor], Pool],
+        index: Callable[[Tensor], Index] = Scanned,
+    ) -> "Parked":
         """Nothing parked yet, for the lanes of this bank."""
         keys, values, none = bank.exact.keys(), bank.exact.values(), bank.when.now[:, :0]
         like = keys.new_empty(0, size * (keys.shape[2] + values.shape[2]))
@@ -53,8 +63,8 @@ class Parked:
             pool=pool(like),
             size=size,
             head_dim=keys.shape[2],
-            numbers=Buffer(none),
-            index=Buffer(keys[:, :0]),
+            numbers=Buffer(none.long()),
+            index=index(keys[:, :0]),
             first=Buffer(none),
             place=Buffer(none[:, :, None].expand(-1, -1, 2)),
         )
@@ -93,6 +103,18 @@ class Parked:
         self.index.append(bare.mean(2))
         self.first.append(when[:, :, 0])
         self.place.append(torch.stack([place[..., 0].amin(2), place[..., -1].amax(2)], dim=2))
+
+    def forget(self, oldest: int) -> None:
+        """Lose so many of the first blocks of every lane; a pool that is a fifth rubbish is written anew."""
+        self.held = self.pinned = None
+        self.index.forget(oldest)
+        self.numbers, self.first, self.place = (
+            Buffer(each.now[:, oldest:]) for each in (self.numbers, self.first, self.place)
+        )
+        self.lost += oldest
+        if 4 * self.lost > self.blocks:
+            self.pool, numbers = self.pool.anew(self.numbers.now.T)
+            self.numbers, self.lost = Buffer(numbers.T), 0
 
     def ask(
         self,
@@ -142,20 +164,26 @@ class Parked:
 
     def told(self) -> dict[str, Any]:
         """... and what else `restore` needs."""
-        where: Any = self.pool.where
-        kind = f"{type(where).__module__}:{type(where).__name__}"
-        options = {name: getattr(self, name) for name in ("size", "head_dim", "asked")}
-        return options | {"choosing": asdict(self.choosing), "where": kind, "where_options": asdict(where)}
+        told = {name: getattr(self, name) for name in ("size", "head_dim", "asked")} | {
+            "choosing": asdict(self.choosing)
+        }
+        parts: dict[str, Any] = {"where": self.pool.where, "search": self.index.search}
+        for name, part in parts.items():
+            if part is not None:
+                told |= {name: f"{type(part).__module__}:{type(part).__name__}", f"{name}_options": asdict(part)}
+        return told
 
     @classmethod
-    def restore(cls, tensors: Mapping[str, Tensor], told: Mapping[str, Any], pool: Pool, numbers: Tensor) -> "Parked":
-        """The same again, with its records in this pool under these numbers (lanes, blocks)."""
+    def restore(
+        cls, tensors: Mapping[str, Tensor], told: Mapping[str, Any], pool: Pool, numbers: Tensor, index: Index
+    ) -> "Parked":
+        """The same again, with its records in this pool under these numbers (lanes, blocks), and this index."""
         options = {name: told[name] for name in ("size", "head_dim", "asked")}
-        known: dict[str, Any] = {name: Buffer(tensors[name]) for name in BUFFERS[1:]}
-        choosing = Choosing(**told["choosing"])
-        return cls(
-            choosing=choosing, pool=pool, numbers=Buffer(numbers), pinned=tensors.get("pinned"), **options, **known
-        )
+        known: dict[str, Any] = {name: Buffer(tensors[name]) for name in ("first", "place")} | {
+            "numbers": Buffer(numbers)
+        }
+        how = Choosing(**told["choosing"])
+        return cls(choosing=how, pool=pool, index=index, pinned=tensors.get("pinned"), **options, **known)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Parked":
         made = self.lanes(torch.arange(self.numbers.now.shape[0], device=self.numbers.now.device))
@@ -178,18 +206,8 @@ class Parked:
     def _unrotated(self, past: "Past", keys: Tensor, positions: Tensor) -> Tensor:
         return past.rotate(keys, -positions) if self.choosing.unrotated and past.rotate is not None else keys
 
-    def _choose(
-        self, past: "Past", bank: "Bank", guide: Float[Tensor, "lanes time head_dim"]
-    ) -> Int[Tensor, "lanes time chosen"]:
-        """The best blocks of each guide, in order of time."""
-        index, shared, row = self.index.now, self.choosing.heads == "shared", bank.lanes // past.heads
-        rates = guide @ index.transpose(1, 2)
-        rates = _over_rows(rates, row) if shared else rates
-        if self.choosing.cosine:
-            square = index.square().sum(2)[:, None]
-            square = _over_rows(square, row) if shared else square
-            rates = rates * square.clamp(min=torch.finfo(rates.dtype).tiny).rsqrt()
-        return rates.topk(self._most, dim=2).indices.sort(dim=2).values
+    def _choose(self, past: "Past", bank: "Bank", guide: Tensor) -> Int[Tensor, "lanes time chosen"]:
+        return choose(self.choosing, self.index, guide, bank.lanes // past.heads, self._most)
 
     def _recalled(
         self, bank: "Bank", chosen: Int[Tensor, "lanes sets chosen"], queries: slice, *, at_hand: bool
@@ -232,9 +250,3 @@ def _positions(bank: "Bank", *, greatest: bool = False) -> Int[Tensor, "lanes en
 
 def _of_lanes(known: Tensor, chosen: Int[Tensor, "lanes sets chosen"]) -> Tensor:
     return known.gather(1, chosen.flatten(1)).view(chosen.shape)
-
-
-def _over_rows(rates: Tensor, row: Int[Tensor, " lanes"]) -> Tensor:
-    """The sum over all lanes of a lane's row."""
-    total = rates.new_zeros(int(row.max()) + 1, *rates.shape[1:]).index_add(0, row, rates)
-    return total[row]

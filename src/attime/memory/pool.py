@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, final
 
+import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
@@ -37,6 +38,13 @@ class Pool(ABC):
     def parts(self, numbers: Int[Tensor, " records"]) -> Iterator[Records]:
         """The records of these numbers, some at a time."""
         return (self.read(each) for each in numbers.split(PART))
+
+    def anew(self, numbers: Int[Tensor, "*records"]) -> tuple["Pool", Int[Tensor, "*records"]]:
+        """A pool of these records only, and their numbers in it."""
+        where: Any = self.where
+        pool: Pool = where.open(self.read(numbers.flatten()[:1])[:0])
+        made = [pool.add(part) for part in self.parts(numbers.flatten())]
+        return pool, torch.cat([numbers.flatten()[:0], *made]).view(numbers.shape)
 
     def branch(self) -> "Pool":
         """A pool that has these records too; what is added to it goes when it goes."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from attime.errors import AttimeError
 from attime.memory.buffer import Buffer
 from attime.memory.coded import Coder
+from attime.memory.index import Scanned
 from attime.memory.parked import Parked
 from attime.memory.past import Apart, Bank, Past
 from attime.memory.pool import PART
@@ -158,7 +159,8 @@ def _parked(told: Mapping[str, Any], own: Mapping[str, Tensor], bank: Bank, reco
         count = min(PART, total - start)
         read = bytearray(records.read(count * width * keys.element_size()))
         numbers.append(pool.add(torch.frombuffer(read, dtype=keys.dtype).view(count, width)))
-    return Parked.restore(own, told, pool, torch.cat(numbers).view(own["first"].shape))
+    index = _named(told["search"])(**told["search_options"]).open if "search" in told else Scanned
+    return Parked.restore(own, told, pool, torch.cat(numbers).view(own["first"].shape), index(own["index"]))
 
 
 def _store(kind: str, own: Mapping[str, Tensor], root: str) -> Store:

@@ -22,7 +22,8 @@ from attime.memory.choosing import Choosing
 from attime.memory.contract import Policy, Traits
 from attime.memory.parked import Parked
 from attime.memory.past import Bank, Past
-from attime.memory.retrieve.contract import Where
+from attime.memory.retrieve.contract import Search, Where
+from attime.memory.retrieve.exhaustive import Exhaustive
 from attime.memory.retrieve.in_memory import InMemory
 from attime.memory.retrieve.on_disk import OnDisk
 
@@ -50,12 +51,19 @@ class Retrieve(Policy):
     contiguous: bool = True
     """Sinks, chosen blocks and window are read at positions without gaps; False: at their own positions."""
     where: Where = field(default_factory=InMemory)
+    search: Search = field(default_factory=Exhaustive)
+    """How blocks are found where every head chooses for itself and by product."""
     every: int = 128
 
     def __post_init__(self) -> None:
         if min(self.every, self.block, self.blocks) < 1 or self.sinks < 0 or self.window < self.every + self.block:
             raise AttimeError(
                 f"Retrieve needs sinks >= 0, every, block and blocks >= 1 and window >= every + block; got {self}."
+            )
+        if not isinstance(self.search, Exhaustive) and (self.cosine or self.heads == "shared"):
+            raise AttimeError(
+                f"Retrieve asks an index only for products of one head's keys; got search={self.search} with "
+                f"cosine={self.cosine} and heads={self.heads!r}: leave out one or the other."
             )
 
     @property
@@ -89,7 +97,7 @@ class Retrieve(Policy):
         if past.rotate is not None:
             bank.move(None, past.rotate)
         how = Choosing(**{name: getattr(self, name) for name in Choosing.__dataclass_fields__})
-        parked = bank.parked or Parked.empty(bank, self.block, how, self.where.open)
+        parked = bank.parked or Parked.empty(bank, self.block, how, self.where.open, self.search.open)
         try:
             parked.add(past, bank, slice(self.sinks, self.sinks + count))
         except OSError as error:
