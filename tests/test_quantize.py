@@ -1,6 +1,7 @@
 """Quantised stores: bits really packed, errors within half a cell, nothing quantised twice, and whatever happens to entries."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -143,6 +144,14 @@ def test_nothing_is_quantised_twice(policy: Policy) -> None:
     assert late[1].length == 52
 
 
+def test_asking_every_query_is_having_seen_all_attention() -> None:
+    whole: dict[str, Any] = {"sinks": 0, "recent": 0, "every": 12}
+    seen, asked = run(Salience(**whole), 12), run(Salience(**whole, probes=3, drawn=9), 12)
+    torch.testing.assert_close(asked.banks[0].keys(), seen.banks[0].keys(), rtol=0, atol=0)
+    few = [run(Salience(**whole, probes=1, drawn=2), 12).banks[0].keys() for _ in range(2)]
+    torch.testing.assert_close(few[0], few[1], rtol=0, atol=0)  # the same queries are drawn again
+
+
 def test_a_staircase_ends_as_if_it_had_begun_with_few_bits() -> None:
     falling = run(Staircase(ages=(4, 12, 24), every=4, sinks=2), 60).banks[0].stores
     direct = run(Quantize(bits=2, recent=4, every=4, sinks=2), 60).banks[0].stores
@@ -214,6 +223,8 @@ def test_it_tells_mistakes() -> None:
         lambda: Salience(high=2, low=4),
         lambda: Salience(every=1),
         lambda: Salience(mass=1.5),
+        lambda: Salience(drawn=4),
+        lambda: Salience(every=8, probes=4, drawn=5),
         lambda: run(Quantize(bits=2, every=4, recent=0), 12, dim=6),
     )
     for make in wrong:

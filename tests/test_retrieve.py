@@ -113,7 +113,7 @@ def test_heads_may_choose_together_by_the_angle_of_their_joined_keys() -> None:
     means = k[:, :, 2 : 2 + parked.entries].unflatten(2, (-1, 4)).mean(3).transpose(1, 2).flatten(2)
     guide = q[:, :, 88].unflatten(1, (HEADS, GROUPS)).mean(2).flatten(1)
     want = torch.nn.functional.cosine_similarity(means, guide[:, None], dim=2).argmax(1)
-    assert parked.held[0].view(ROWS, HEADS).tolist() == want[:, None].expand(-1, HEADS).tolist()
+    assert parked.held.blocks.view(ROWS, HEADS).tolist() == want[:, None].expand(-1, HEADS).tolist()
 
 
 def test_single_steps_read_from_disk_only_what_is_not_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,3 +107,14 @@ def test_it_is_saved(tmp_path: Path) -> None:
 def test_options_that_cannot_be_are_told(options: dict[str, float]) -> None:
     with pytest.raises(AttimeError, match="ThinKeys needs"):
         ThinKeys(**options)  # pyright: ignore[reportArgumentType]
+
+
+def test_keys_alone_choose_the_largest_channels() -> None:
+    q, k, v = _stream(20)
+    past = Past(heads=2)
+    read(past, chain(ThinKeys(share=0.5, recent=4, observed=4, by="keys", every=20)), q, k, v)
+    thin = past.banks[0].stores[0]
+    assert isinstance(thin, Thin)
+    largest = k[0, :, :16].square().sum(1).topk(8, dim=1).indices.sort(dim=1).values
+    assert torch.equal(thin.channels, largest)
+    assert past.queries is None, "nobody needs them"

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 __all__ = ["Buffer"]
 
 GROWTH = 1.25  # a full buffer becomes a quarter longer: each entry is copied some four times in its life
-SPARE = 16  # a buffer that loses as much as it gains is moved to the front of its memory once in a sixteenth of its length
+SPARE = (
+    16  # a buffer that loses as much as it gains is moved to the front of its memory once in a sixteenth of its length
+)
 
 
 @final

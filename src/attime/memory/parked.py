@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attime.memory.at_hand import AtHand
 from attime.memory.buffer import Buffer
 from attime.memory.choosing import Choosing, Recalled, choose
 from attime.memory.index import Index, Scanned
@@ -41,8 +42,8 @@ class Parked:
     asked: bool = False
     """The next chunk is a question: its queries choose together, and that stays."""
     pinned: Int[Tensor, "lanes chosen"] | None = None
-    held: tuple[Tensor, Tensor] | None = None
-    """Blocks brought back last, (lanes, chosen), and their records."""
+    held: AtHand | None = None
+    """Blocks brought back last."""
     lost: int = 0
     """Blocks per lane whose records are still in the pool, although they are forgotten."""
 
@@ -88,7 +89,7 @@ class Parked:
     def nbytes(self) -> int:
         """Bytes held in memory: the index, blocks at hand, and this one's share of the pool."""
         known = sum(getattr(self, name).nbytes for name in BUFFERS)
-        at_hand = 0 if self.held is None else sum(each.nbytes for each in self.held)
+        at_hand = 0 if self.held is None else self.held.nbytes
         return known + at_hand + self.pool.share(self.numbers.now.numel())
 
     def add(self, past: "Past", bank: "Bank", slots: slice) -> None:
@@ -144,13 +145,18 @@ class Parked:
         """What each query of the chunk attends to beside the bank, some queries at a time."""
         time = q.shape[2]
         if self.pinned is not None:
-            yield self._recalled(bank, self.pinned[:, None], slice(0, time), at_hand=True)
+            yield self._at_hand(past, bank, self.pinned, time)
             return
         guide = self._unrotated(past, q.mean(1), _positions(bank)[:, -time:])
+        if time == 1:
+            yield self._at_hand(past, bank, self._choose(past, bank, guide)[:, 0], time)
+            return
         step = max(1, AT_A_TIME // (len(q) * self._most * self.size * self.head_dim))
         for start in range(0, time, step):
             here = slice(start, min(start + step, time))
-            yield self._recalled(bank, self._choose(past, bank, guide[:, here]), here, at_hand=time == 1)
+            chosen = self._choose(past, bank, guide[:, here])
+            keys, values = self._split(self.pool.read(_of_lanes(self.numbers.now, chosen)))
+            yield self._placed(bank, chosen, keys, values, here)
 
     def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Parked":
         """The same of some lanes."""
@@ -209,39 +215,34 @@ class Parked:
     def _choose(self, past: "Past", bank: "Bank", guide: Tensor) -> Int[Tensor, "lanes time chosen"]:
         return choose(self.choosing, self.index, guide, bank.lanes // past.heads, self._most)
 
-    def _recalled(
-        self, bank: "Bank", chosen: Int[Tensor, "lanes sets chosen"], queries: slice, *, at_hand: bool
+    def _at_hand(self, past: "Past", bank: "Bank", chosen: Int[Tensor, "lanes chosen"], time: int) -> Recalled:
+        """These blocks for all queries; what has come back for the last ones is not read, or placed, again."""
+        if self.held is None or not self.held.turn_to(chosen, self._read):
+            self.held = AtHand(chosen, self._read)
+        held, gone = self.held, past.seen - bank.length
+        if held.recalled is None or held.gone != gone:
+            keys, values = held.keys[:, None], held.values[:, None]
+            held.recalled, held.gone = self._placed(bank, held.blocks[:, None], keys, values, slice(0, time)), gone
+        return replace(held.recalled, queries=slice(0, time))
+
+    def _read(self, lanes: Int[Tensor, " some"], blocks: Int[Tensor, " some"]) -> tuple[Tensor, Tensor]:
+        return self._split(self.pool.read(self.numbers.now[lanes, blocks]))
+
+    def _split(self, records: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (..., size, dim) of records."""
+        keys, values = records.tensor_split([self.size * self.head_dim], dim=-1)
+        return keys.unflatten(-1, (self.size, -1)), values.unflatten(-1, (self.size, -1))
+
+    def _placed(
+        self, bank: "Bank", chosen: Int[Tensor, "lanes sets chosen"], keys: Tensor, values: Tensor, queries: slice
     ) -> Recalled:
-        if at_hand:
-            one, records = self._at_hand(chosen[:, 0])
-            chosen, records = one[:, None], records[:, None]
-        else:
-            records = self.pool.read(_of_lanes(self.numbers.now, chosen))
-        keys, values = records.split([cut := self.size * self.head_dim, records.shape[-1] - cut], dim=-1)
+        """These blocks, and by how much they are read as later than they were."""
         shift = None
         if self.choosing.contiguous and bank.length > (before := self._before(bank)):
             rank, start = chosen.argsort(dim=2).argsort(dim=2), _positions(bank)[:, before, None, None]
             end = start - 1 - (chosen.shape[2] - 1 - rank) * self._spread()[:, :, None]
             shift = (end - _of_lanes(self.place.now[..., 1], chosen)).clamp(min=0).to(torch.float64)
-        blocks = (self.size, -1)
-        return Recalled(
-            queries, keys.unflatten(-1, blocks), values.unflatten(-1, blocks), _of_lanes(self.first.now, chosen), shift
-        )
-
-    def _at_hand(self, chosen: Int[Tensor, "lanes chosen"]) -> tuple[Tensor, Tensor]:
-        """These blocks in any order, and their records: only what has not come back for the last token is read."""
-        if self.held is not None and self.held[0].shape == chosen.shape:
-            before, records = self.held
-            same = before[:, :, None] == chosen[:, None]
-            old, new = ~same.any(2), ~same.any(1)  # equally many in every lane
-            missing = int(new.sum())
-            if missing and 2 * missing <= new.numel():
-                records[old] = self.pool.read(self.numbers.now[new.nonzero()[:, 0], chosen[new]])
-                before[old] = chosen[new]
-            if 2 * missing <= new.numel():
-                return self.held
-        self.held = chosen, self.pool.read(self.numbers.now.gather(1, chosen))
-        return self.held
+        return Recalled(queries, keys, values, _of_lanes(self.first.now, chosen), shift)
 
 
 def _positions(bank: "Bank", *, greatest: bool = False) -> Int[Tensor, "lanes entries"]:

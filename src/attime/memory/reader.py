@@ -125,7 +125,9 @@ def _seen(bank: Bank, new: int, window: int | None) -> Bool[Tensor, "#lanes new 
     if window is None or bank.length <= window:
         if new == 1:
             return None
-        return torch.ones(1, new, bank.length, dtype=torch.bool, device=when.device).tril(bank.length - new)
+        seen = torch.ones(1, new, bank.length, dtype=torch.bool, device=when.device)
+        seen[:, :, bank.length - new :].tril_()
+        return seen
     age = when[:, -new:, None] - when[:, None]
     return (age >= 0) & (age < window)
 

@@ -6,11 +6,11 @@ Source:  ZipCache, arXiv 2405.14256, sec. 4.2 eq. 8 (normalised attention), sec.
          sec. 4.1 (`mass`: the fewest tokens that have so much of all attention; which ones, the normalised score says).
 Names:   `salient` is ZipCache's saliency ratio, `mass` is ZipVL's tau.
 Cost:    that of the bits in the mean, and 4 bytes for an entry; maps are formed between two ticks only, or, with `probes`,
-         for so many queries at a tick.
+         for so many queries at a tick, of which the last `every` are kept where some are `drawn`.
 Differs: a token is judged once, beside its group and for its own head, when it leaves the recent ones: they judge a prompt
-         as a whole. A question behind a long prompt comes too late for what lies further back than `recent`. Probes are
-         the last queries, without random ones. Queries that could see a token are counted, where ZipCache's code divides
-         by all that came after it. Of every group at least one token is salient and one is not.
+         as a whole. A question behind a long prompt comes too late for what lies further back than `recent`. Queries
+         that could see a token are counted, where ZipCache's code divides by all that came after it. Of every group at
+         least one token is salient and one is not.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from functools import partial
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attime.errors import AttimeError
@@ -49,7 +49,9 @@ class Salience(Policy):
     normalised: bool = True
     """False: the sum of attention alone, which favours what has been there for longer."""
     probes: int | None = None
-    """Attention of so many last queries; None: of all."""
+    """Attention of so many last queries; None: of all ..."""
+    drawn: int = 0
+    """... and of so many others of the last `every`, drawn at random (the same ones for all heads)."""
     sinks: int = 4
     recent: int = 60
     every: int = 64
@@ -61,9 +63,11 @@ class Salience(Policy):
             raise AttimeError(
                 f"Salience needs low < high bits, every >= 2, 0 < salient < 1, 0 < mass <= 1 and probes >= 1; got {self}."
             )
+        if self.drawn and (self.probes is None or not 0 < self.drawn <= self.every - self.probes):
+            raise AttimeError(f"Salience draws queries beside probes, both at most `every` together; got {self}.")
 
     def evidence(self) -> Traits:
-        return Traits(maps=self.probes is None, queries=self.probes or 0)
+        return Traits(maps=self.probes is None, queries=self.every if self.drawn else self.probes or 0)
 
     def act(self, past: Past) -> None:
         if self.mass is not None:
@@ -80,8 +84,21 @@ class Salience(Policy):
             return bank.received.now, age.to(bank.received.now.dtype)
         if self.probes is None or past.queries is None or past.scoring is None:
             raise AttimeError(f"{self} needs what entries are attended with: read the past under this policy's chain.")
-        attention = observe(past, bank, self.probes)
-        return attention.sum((1, 2)), age.clamp(max=attention.shape[2]).to(attention.dtype)
+        if not self.drawn:
+            attention = observe(past, bank, self.probes)
+            return attention.sum((1, 2)), age.clamp(max=attention.shape[2]).to(attention.dtype)
+        some = self._some(past)
+        attention = observe(past, bank, self.every, some=some)
+        since = (self.every - some).to(age.device)  # a query could see what is as old as itself, or older
+        could = (age[:, None] >= since[:, None]).sum(1).clamp(min=1)
+        return attention.sum((1, 2)), could.to(attention.dtype)
+
+    def _some(self, past: Past) -> Int[Tensor, " some"]:
+        """Numbers among the last `every` queries: some at random, the same however time was cut, and the last ones."""
+        generator = torch.Generator().manual_seed(past.seen * past.layers + past.layer)
+        latest = self.every - (self.probes or 0)
+        drawn = torch.randperm(latest, generator=generator)[: self.drawn].sort().values
+        return torch.cat([drawn, torch.arange(latest, self.every)])
 
     def _coded(self, received: Rates, rates: Rates, keys: Entries, values: Entries, first: int) -> Store:
         """The store of some groups, whose first entry has this number among the rates."""
@@ -109,6 +126,7 @@ class Salience(Policy):
             cls(high=8, low=4, sinks=0, recent=0, every=2, normalised=False),
             cls(sinks=1, recent=3, every=8, mass=0.8),
             cls(sinks=2, recent=6, every=5, probes=4),
+            cls(sinks=2, recent=4, every=4, probes=1, drawn=2),
         ]
 
 

@@ -7,12 +7,13 @@ Names:   `share` is their lambda; Q are the last `observed` queries, squared nor
 Cost:    a thin key is read with (1 - share) d products; a tick rewrites the thin entries once.
 Differs: keys grow thin for life, at every tick all but the `recent` latest, and not once after the prompt. A lane's
          channels are chosen once, when first as many keys as queries are old. Values stay whole (their pruning is optional).
+         `by="keys"` leaves the queries out of the score, as the norms do that the paper compares itself with.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float, Int
@@ -104,6 +105,8 @@ class ThinKeys(Policy):
     """The latest entries, whose keys stay whole."""
     observed: int = 32
     """The last queries, which the choice is made for."""
+    by: Literal["queries", "keys"] = "queries"
+    """What tells a channel's worth: queries and keys, or the size of the keys alone."""
     every: int = 128
 
     traits: ClassVar[Traits] = Traits()
@@ -116,10 +119,10 @@ class ThinKeys(Policy):
             )
 
     def evidence(self) -> Traits:
-        return Traits(queries=self.observed)
+        return Traits(queries=self.observed if self.by == "queries" else 0)
 
     def act(self, past: Past) -> None:
-        if past.queries is None:
+        if self.by == "queries" and past.queries is None:
             raise AttimeError(
                 f"{self} needs the last {self.observed} queries: read the past under this policy's chain."
             )
@@ -132,13 +135,11 @@ class ThinKeys(Policy):
 
     def _thin(self, past: Past, bank: Bank, old: int, known: Thin | None) -> None:
         """The first `old` entries of the exact store go to the thin one before it, which may have to be made."""
-        queries = past.queries
-        assert queries is not None
 
         def moved(stores: list[Store]) -> list[Store]:
             keys, values = (each[:, :old] for each in (bank.exact.keys(), bank.exact.values()))
             if known is None:
-                scores = channel_scores(queries.now[bank.lanes][:, -self.observed :], keys)
+                scores = self._scores(past, bank, keys)
                 count = max(1, math.floor((1 - self.share) * keys.shape[-1]))
                 thin = Thin.of(keys, values, scores.topk(count, dim=1).indices.sort(dim=1).values)
             else:
@@ -148,9 +149,18 @@ class ThinKeys(Policy):
 
         bank.keep_in(moved)
 
+    def _scores(self, past: Past, bank: Bank, keys: Entries) -> Float[Tensor, "lanes head_dim"]:
+        if self.by == "keys" or past.queries is None:
+            return keys.to(torch.promote_types(keys.dtype, torch.float32)).square().sum(1)
+        return channel_scores(past.queries.now[bank.lanes][:, -self.observed :], keys)
+
     @classmethod
     def examples(cls) -> Sequence["ThinKeys"]:
-        return [cls(share=0.4, recent=5, observed=4, every=4), cls(share=0.5, recent=0, observed=7, every=1)]
+        return [
+            cls(share=0.4, recent=5, observed=4, every=4),
+            cls(share=0.5, recent=0, observed=7, every=1),
+            cls(share=0.3, recent=6, observed=3, by="keys", every=4),
+        ]
 
 
 def _along(

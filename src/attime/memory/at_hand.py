@@ -1,0 +1,54 @@
+"""Blocks that a token has brought back: the next token mostly wants the same ones, so only what is new is read."""
+
+from collections.abc import Callable
+from typing import final
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from attime.memory.choosing import Recalled
+
+__all__ = ["AtHand"]
+
+Numbers = Int[Tensor, "lanes blocks"]
+Blocks = Float[Tensor, "lanes blocks size dim"]
+Read = Callable[[Int[Tensor, " some"], Int[Tensor, " some"]], tuple[Shaped[Tensor, "..."], Shaped[Tensor, "..."]]]
+"""Keys and values (some, size, dim) of blocks: their lanes, and their numbers in these."""
+
+
+@final
+class AtHand:
+    """As many blocks of every lane, in any order."""
+
+    def __init__(self, wanted: Numbers, read: Read) -> None:
+        lanes = torch.arange(len(wanted), device=wanted.device)[:, None].expand_as(wanted)
+        keys, values = read(lanes.flatten(), wanted.flatten())
+        self._wanted, self.blocks = wanted, wanted.clone()
+        self.keys: Blocks = keys.unflatten(0, wanted.shape).contiguous()
+        self.values: Blocks = values.unflatten(0, wanted.shape).contiguous()
+        self.recalled: Recalled | None = None
+        """What was made of them when `gone` entries of the past were no longer beside them."""
+        self.gone = -1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.blocks.nbytes + self.keys.nbytes + self.values.nbytes
+
+    def turn_to(self, wanted: Numbers, read: Read) -> bool:
+        """Have these blocks at hand; False, and nothing is changed, if most of them are others."""
+        if torch.equal(self._wanted, wanted):
+            return True
+        if self._wanted.shape != wanted.shape:
+            return False
+        same = self.blocks[:, :, None] == wanted[:, None]
+        old, new = ~same.any(2), ~same.any(1)  # equally many in every lane
+        missing = int(new.sum())
+        if 2 * missing > new.numel():
+            return False
+        if missing:
+            self.keys[old], self.values[old] = read(new.nonzero()[:, 0], wanted[new])
+            self.blocks[old] = wanted[new]
+        self._wanted, self.recalled = wanted, None
+        return True
