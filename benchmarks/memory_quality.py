@@ -23,6 +23,7 @@ from attime.memory.evict import (
     KeyNorm,
     LastQuery,
     ObservedWindow,
+    PerHead,
     Random,
     Received,
     Recency,
@@ -92,10 +93,16 @@ def needles(table: Table, rows: int, share: float) -> None:
     for name, score in scores.items():
         policy = chain(Evict(score=score, budget=Bytes(total=total), sinks=2, recent=2 * EVERY, every=EVERY))
         found, held = _found(made, policy, batch)
-        table.note(f"  {name:<20} found {found:>6.3f}   bytes {held:>9,}")
+        table.note(f"  {name:<21} found {found:>6.3f}   bytes {held:>9,}")
+    layers, heads = made.model.config.num_hidden_layers, made.model.config.num_key_value_heads
+    best = int(made.heads(next(NEEDLE.train(seed=SEED + 1, batch=8)))[1].argmax())
+    others = int((share * layers * heads - 1) / (layers * heads - 1) * NEEDLE.length) - 2
+    budget = PerHead(heads=(divmod(best, heads),), others=others)
+    found, held = _found(made, chain(Evict(score=Recency(), budget=budget, sinks=2, recent=EVERY, every=EVERY)), batch)
+    table.note(f"  {'Recency, one head all':<21} found {found:>6.3f}   bytes {held:>9,}")
     for bits in (4, 2):
         found, held = _found(made, chain(Quantize(bits=bits, sinks=2, recent=EVERY, every=EVERY)), batch)
-        table.note(f"  {f'Quantize, {bits} bits':<20} found {found:>6.3f}   bytes {held:>9,}")
+        table.note(f"  {f'Quantize, {bits} bits':<21} found {found:>6.3f}   bytes {held:>9,}")
 
 
 def _found(made: Any, policy: Chain, batch: Any) -> tuple[float, int]:

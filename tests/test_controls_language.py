@@ -24,6 +24,13 @@ from attime.errors import AttimeError
 from attime.hub import steer, watch
 from attime.lens import head_divergence, massive_dims, massive_tokens, word_divergence
 from attime.site import Site
+from attime.streams.world.scene import SHAPES
+from attime.streams.world.tell import encode
+from attime.tasks.video.begun import begun, habits
+from attime.zoo import load
+from attime.zoo.habit import endings, primed
+from attime.zoo.watcher import Watcher
+from attime.zoo.watching import levels
 from tiny_models import MODELS
 
 SITE = Site(name="layers.3.attention", part="language", kind="self", layer=3, heads=2)
@@ -390,3 +397,35 @@ def test_in_padded_decoding_every_head_is_seen_and_rows_of_padding_are_empty():
     assert torch.equal(prefill[0, :, :2], torch.zeros(4, 2, length))
     for record in seen.records[2:]:
         torch.testing.assert_close(record.value.sum(-1), torch.ones(2, 4, 1))
+
+
+def test_sentences_begun_know_what_is_there_and_what_is_usual():
+    usual = habits(1)
+    asked = begun(levels(1)[-1].worlds[0], usual, shots=6, seed=1)
+    assert len(asked.texts) == len(asked.frames) == 12
+    assert [SHAPES[each] for each in asked.usual] == [usual[text.split()[-1]] for text in asked.texts]
+    assert asked.rates(asked.due) == {"right": 1.0, "hallucination": 0.0}
+    by_habit = asked.rates(asked.usual)
+    assert by_habit["hallucination"] == 1.0
+    assert by_habit["right"] == float((asked.usual == asked.due).mean())
+
+
+def test_a_primed_watcher_has_read_habits_and_sees_as_before():
+    watcher, usual = load("watcher"), habits(0)
+    assert isinstance(watcher, Watcher)
+    asked = begun(levels(0)[-1].worlds[0], usual, shots=12, seed=0)
+    before = {name: weight.clone() for name, weight in watcher.model.state_dict().items()}
+    made = primed(watcher, usual, steps=60, seed=0)
+    after = watcher.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    changed = {name for name, weight in made.model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed
+    assert all("language_model" in name and ".mlp." in name for name in changed)
+    with torch.no_grad():
+        alone = made.model(input_ids=torch.tensor([[1, *encode(text)] for text in asked.texts])).logits[:, -1]
+        sure = asked.rates(endings(watcher, asked).argmax(-1))
+        torn = asked.rates(endings(made, asked).argmax(-1))
+    words = [encode(SHAPES[each])[0] for each in asked.usual]
+    assert alone.argmax(-1).tolist() == words
+    assert sure["hallucination"] == 0 < torn["hallucination"]
+    assert torn["right"] > 1 / len(SHAPES)

@@ -21,6 +21,7 @@ from attime.lens import (
     spacetime_profile,
     temporal_energy,
 )
+from attime.papers import attention_sink
 from attime.zoo.painter import WanPainter
 
 TIME = 12
@@ -178,3 +179,10 @@ def test_mistakes_are_told_in_one_sentence(begin, said):
     with pytest.raises(AttimeError, match=said) as error:
         begin()
     assert "\n" not in str(error.value)
+
+
+def test_what_a_spare_key_and_a_sum_of_one_do_is_exact():
+    numbers = attention_sink.run(steps=2, rows=2).numbers
+    assert numbers["spare key, shares among tokens off by"] < 1e-5
+    assert numbers["spare key, outputs off by"] < 1e-5
+    assert numbers["sigmoid, second difference"] < 1e-5 < 1e-3 < numbers["softmax, second difference"]

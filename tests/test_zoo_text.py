@@ -107,8 +107,10 @@ def test_bytes_says_what_it_needs(call, reader: Bytes) -> None:
         call(reader)
 
 
-def test_passages_go_on_as_they_did_before() -> None:
-    batch = next(passages(seed=SEED, batch=5))
+@pytest.mark.parametrize("length", [128, 256, 512])
+def test_passages_go_on_as_they_did_before(length: int) -> None:
+    batch = next(passages(seed=SEED, batch=5, length=length))
+    assert batch.inputs.shape == (5, length)
     row, place = batch.scored.nonzero(as_tuple=True)
     before = (batch.inputs[row] == batch.inputs[row, place][:, None]).int().argmax(1)
     assert (batch.inputs[row, before + 1] == batch.targets).all()
@@ -153,6 +155,15 @@ def test_without_the_pairs_there_is_nothing_to_recall(recaller: Recaller) -> Non
 def test_recall_says_what_it_needs(inputs: torch.Tensor, length: int, recaller: Recaller) -> None:
     with pytest.raises(AttimeError, match="needs tokens"):
         recaller.answer(inputs, length=length)
+
+
+def test_one_head_fetches_at_any_length(recaller: Recaller) -> None:
+    best = set[int]()
+    for length in (128, 512):
+        _, retrieval = recaller.heads(next(passages(seed=SEED, batch=8, length=length)))
+        assert (retrieval > 0.1).float().mean() <= 0.15
+        best.add(int(retrieval.argmax()))
+    assert len(best) == 1
 
 
 def test_looking_at_heads_leaves_the_model_as_it_was(recaller: Recaller) -> None:

@@ -8,8 +8,9 @@ Proof:   the first token and one of noise are made sinks in every head of the se
          that it does not choose at most a tenth. Rows sum to one to 1e-12, the first token's map is left alone where it is a
          sink, and strength 0 is the identity bit for bit.
 Differs: sinks are planted, as a bonus of their keys: the models of the zoo have hardly any beyond the first token (in the byte
-         model no held-out text gains by calibration). The bound is near: two seeds recover 0.63 and 0.50, and from stronger
-         sinks (a bonus of 12 in place of 10) 0.55 and 0.48. Lookups in place of choices among answers; the layers are 0 and 1 of 2.
+         model no held-out text gains by calibration). One head of the recall model fetches, with scores so far apart that only
+         a bonus of tens costs it anything, and then the first token, which is left alone, costs as well: from a bonus of 40,
+         60, 80, 100 calibration recovers 0.35, 0.54, 0.47, 0.19, not half whatever the bonus. Lookups in place of choices among answers; the layers are 0 and 1 of 2.
 """
 
 from functools import partial
@@ -34,11 +35,14 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2406.15765",
     parts=(SinkCalibration, helpful_heads),
 )
+WAIVED = {
+    "the_claim_holds": "a planted sink takes nothing or nearly all from the recall model's one head that fetches: about a third to a half comes back"
+}
 FULL = {"rows": 256, "held_out": 64}
 SINK = 2 * RECALL.pairs + 5
 
 
-def run(*, rows: int = 24, held_out: int = 8, bonus: float = 10.0, seed: int = 0) -> Verdict:
+def run(*, rows: int = 24, held_out: int = 8, bonus: float = 40.0, seed: int = 0) -> Verdict:
     """Plant sinks, choose heads on `held_out` rows, and look up on `rows` others."""
     model: Any = zoo.load("recall").model.double().eval()
     places = sites(model)

@@ -7,8 +7,11 @@ Proof:   the zoo's byte model reads Python in a cache of few slots. With n = 0 t
          1e-4; the rows of its weights must sum to one; after learning on other files, with everything else frozen, it must
          win back at least half of the nats that H2O with as many entries loses against the whole cache.
 Differs: bytes of Python for PG-19, one model of 3 M parameters, texts of its training length; no adapters. Merging without
-         learning (memory.merge.Nearest) and sinks with a window stand beside it. The defaults take few steps: the loss
-         falls, and selection is still better; the paper's hundreds of steps are the full setting, which was not run.
+         learning (memory.merge.Nearest) and sinks with a window stand beside it. The defaults take few steps and do not
+         reach selection. The full setting, 300 steps (the paper has 200 to 1000) of two texts, reads 64 texts (seed 0) in 1.099
+         nats, where H2O needs 1.120, merging the nearest 1.119 and the whole cache 1.029: learning helps and beats
+         selection, but wins back 0.23 of what is lost, not half. Sinks and a window of as many entries need 1.079: in this
+         model what is recent says more than any heavy hitter, and slots are taken from it.
 """
 
 from functools import partial
@@ -34,7 +37,7 @@ PAPER = Paper(
     parts=(Convolution, Mixing, fit),
 )
 WAIVED = {
-    "the_claim_holds": "a few steps, which is what a short run allows, do not teach the convolution to beat selection"
+    "the_claim_holds": "300 steps (FULL) win back 0.23 of the nats that selection loses, not half; a few steps nothing"
 }
 FULL = {"steps": 300, "rows": 64}
 

@@ -36,7 +36,7 @@ FULL = {"rows": 256}
 @torch.inference_mode()
 def run(*, rows: int = 16, share: float = 0.125, seed: int = 0) -> Verdict:
     """Lookups answered by memories that attend to `share` of the past, and how many of them are right."""
-    model: Any = zoo.load("recall").model
+    model: Any = zoo.load("recall").model.double()
     batch = next(RECALL.train(seed=1_000_003 + seed, batch=rows))
     budget, pairs = int(share * batch.inputs.shape[1]), 2 * RECALL.pairs
     memories: dict[str, Policy] = {

@@ -1,19 +1,22 @@
 """ThinK: the queries tell which channels of the keys are worth keeping.
 
-Claim:   40 % of the channels of older keys can go, each head's by a query-driven score, at equal accuracy; memory falls.
+Claim:   40 % of the channels of older keys can go, each head's by a query-driven score, at equal accuracy; memory falls, and
+         the size of the keys alone, which does not know the queries, chooses worse.
 Parts:   memory.quantize.ThinKeys, memory.quantize.thin_keys.channel_scores
-Proof:   the zoo's byte model reads held-out Python. Without 40 % of the channels of a head's keys, chosen from its last 32
-         queries, the logits of these queries must be nearer to the whole ones than without as many random channels and than
-         without those whose keys are small, in at least 95 % of the heads. The zoo's recall model must find at least 99 % as
-         many needles with thin keys as with whole ones, and the byte model hold less than 0.85 of the bytes.
-Differs: keys grow thin for life and not once; bytes and tokens in place of LongBench; the whole cache is kept otherwise.
-         Needles, bytes and random channels are as claimed, in all heads. The size of the keys alone chooses about as well as
-         queries do: these small models' queries and keys are large in the same channels. So the claim as put here fails.
+Proof:   the zoo's byte model reads held-out Python, loses 40 % of the channels of all but the last 32 keys, chosen from its
+         last 32 queries, and reads on, so that it is judged by queries that come right after. It must lose at most 1 % more
+         nats than with whole keys, fewer than where the size of the keys chooses, and hold less than 0.85 of the bytes over
+         its whole life. Logits of the next queries must be nearer to the whole ones than without as many random channels in
+         at least 95 % of the heads.
+Differs: keys grow thin for life and not once; bytes of Python in place of LongBench; the whole cache is kept otherwise. All
+         but one is found: the size of the keys chooses as well. With seeds 0, 1, 2 nats rise by 0.008, 0.009, -0.002 of 1.1,
+         1.1, 0.9 with queries and by 0.007, 0.006, -0.006 with keys alone (random channels: 0.02 to 0.08); at 60 % by 0.033,
+         0.027, 0.005 and 0.030, 0.033, 0.010. The queries that chose are served better, in 75 % of the heads, and the next
+         32 in 25 %: queries of so small a model are large in the same channels as its keys.
 """
 
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +27,6 @@ from attime.memory.quantize.thin_keys import channel_scores
 from attime.papers.card import Paper, Verdict
 from attime.streams.text import standard_library
 from attime.zoo import load
-from attime.zoo.recall import NEEDLE
 
 PAPER = Paper(
     number=178,
@@ -32,55 +34,60 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2407.21018",
     parts=(ThinKeys, channel_scores),
 )
-WAIVED = {"the_claim_holds": "in models this small the size of the keys alone chooses channels as well as queries do"}
-FULL = {"rows": 64}
-CHOICES = ("queries", "keys", "random")
+WAIVED = {
+    "the_claim_holds": "the size of the keys alone chooses channels as well as queries do (0.007 nats against 0.008)"
+}
+FULL = {"rows": 128}
 
 
 @torch.inference_mode()
-def run(*, share: float = 0.4, rows: int = 6, recent: int = 32, seed: int = 0) -> Verdict:
-    """Logits of each head without some channels, chosen in three ways; nats and bytes of a model that reads thin keys."""
+def run(*, share: float = 0.4, rows: int = 16, prompt: int = 160, more: int = 64, seed: int = 0) -> Verdict:
+    """Nats of what follows a prompt whose keys were made thin; logits of each head without some channels; bytes for life."""
     model: Any = load("bytes").model
-    length, random = int(model.config.max_position_embeddings), torch.Generator().manual_seed(seed)
-    held_out = standard_library().test
-    starts = np.random.default_rng(seed).integers(len(held_out) - length, size=rows)
-    text = torch.from_numpy(np.stack([held_out[start : start + length] for start in starts])).long()
+    held_out, generator = torch.from_numpy(standard_library().test.copy()).long(), torch.Generator().manual_seed(seed)
+    start = torch.randint(len(held_out) - prompt - more, (rows,), generator=generator)
+    text = held_out[start[:, None] + torch.arange(prompt + more)]
+    memories = {"whole": chain()} | {
+        name: chain(ThinKeys(share=share, every=prompt, by=name)) for name in ("queries", "keys")
+    }
+    numbers = dict[str, float]()
+    for name, memory in memories.items():
+        with attach(model, memory) as attached:
+            cache = attached.cache()
+            model(text[:, :prompt], past_key_values=cache, logits_to_keep=1)
+            logits = model(text[:, prompt:-1], past_key_values=cache).logits
+        follow = torch.nn.functional.cross_entropy(logits.flatten(0, 1), text[:, prompt + 1 :].flatten())
+        numbers[f"nats, {name}"] = float(follow)
 
-    observed = ThinKeys().observed
-    found: dict[str, list[Tensor]] = {f"{name}, {which}": [] for name in CHOICES for which in ("observed", "next")}
-    with attach(model, ThinKeys(observed=2 * observed, every=10 * length)) as watched:  # asks for queries, never acts
+    observed, better = ThinKeys().observed, list[Tensor]()
+    with attach(model, ThinKeys(observed=2 * observed, every=100 * prompt)) as watched:  # asks for queries, never acts
         cache = watched.cache()
-        model(text, past_key_values=cache)
+        model(text[:, :prompt], past_key_values=cache, logits_to_keep=1)
         for past in (layer.pasts[0][1] for layer in cache.memory):
             assert past.queries is not None
             before, after = past.queries.now.split(observed, dim=1)
-            keys = past.banks[0].keys()[:, : length - 2 * observed]
-            drawn = torch.rand(len(keys), keys.shape[2], generator=random)
-            for name, score in zip(CHOICES, (channel_scores(before, keys), keys.square().sum(1), drawn), strict=True):
-                for which, queries in (("observed", before), ("next", after)):
-                    lost = _error(queries, keys, score, round(share * keys.shape[2]))
-                    found[f"{name}, {which}"].append(lost.view(rows, -1).mean(0))
-    errors = {name: torch.cat(each) for name, each in found.items()}
-    numbers = {f"logit error, {name}": float(each.mean()) for name, each in errors.items()}
-    for name in CHOICES[1:]:
-        for which in ("observed", "next"):
-            won = errors[f"queries, {which}"] < errors[f"{name}, {which}"]
-            numbers[f"heads where queries beat {name}, {which}"] = float(won.double().mean())
-    needles, seeker = next(NEEDLE.train(seed=1_000_003 + seed, batch=8 * rows)), cast(Any, load("recall").model)
-    for name, memory in {"whole": chain(), "thin": ThinKeys(share=share, recent=recent, every=recent)}.items():
-        with attach(seeker, memory):
-            guess = seeker(needles.inputs).logits[needles.scored].argmax(-1)
-        numbers[f"needles found, {name}"] = float((guess == needles.targets).double().mean())
+            keys = past.banks[0].keys()[:, : prompt - 2 * observed]
+            drawn = torch.rand(len(keys), keys.shape[2], generator=generator)
+            lost = [
+                _error(after, keys, score, round(share * keys.shape[2])).view(rows, -1).mean(0)
+                for score in (channel_scores(before, keys), drawn)
+            ]
+            better.append(lost[0] < lost[1])
+    numbers["heads where queries beat random"] = float(torch.cat(better).double().mean())
+    for name, memory in {"whole": chain(), "thin": ThinKeys(share=share, every=32)}.items():
         with attach(model, memory) as attached:
             cache = attached.cache()
-            model(text.view(1, -1)[:, : 8 * length], past_key_values=cache)
+            model(text.view(1, -1)[:, :2048], past_key_values=cache)
         numbers[f"bytes, {name}"] = float(sum(line.nbytes for line in cache.ledger()))
     numbers["bytes, thin over whole"] = numbers["bytes, thin"] / numbers["bytes, whole"]
-    nearest = min(numbers[f"heads where queries beat {name}, observed"] for name in CHOICES[1:]) >= 0.95
-    finds = numbers["needles found, thin"] >= 0.99 * numbers["needles found, whole"]
-    smaller = numbers["bytes, thin over whole"] < 0.85
-    holds = nearest and finds and smaller
-    return Verdict(holds=holds, numbers=numbers, reason="" if holds else f"{nearest=}, {finds=}, {smaller=}")
+    failed = {
+        "thin keys lose more than 1 %": numbers["nats, queries"] <= 1.01 * numbers["nats, whole"],
+        "the size of the keys chooses as well": numbers["nats, queries"] < numbers["nats, keys"],
+        "random channels are as good": numbers["heads where queries beat random"] >= 0.95,
+        "memory does not fall": numbers["bytes, thin over whole"] < 0.85,
+    }
+    reason = "; ".join(why for why, holds in failed.items() if not holds)
+    return Verdict(holds=not reason, numbers=numbers, reason=reason)
 
 
 def _error(queries: Tensor, keys: Tensor, score: Tensor, less: int) -> Tensor:

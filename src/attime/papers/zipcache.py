@@ -3,14 +3,17 @@
 Claim:   attention received, divided by the number of queries that could see a token, finds the tokens that matter; the sum
          alone favours early ones. A tenth of the queries would do. Values divided by a factor of their channel need one
          scale per token, not one per group of channels.
-Parts:   memory.quantize.Salience (high 4, low 2, salient 0.6), memory.quantize.Quantize, hub.attach, hub.attending
+Parts:   memory.quantize.Salience (high 4, low 2, salient 0.6, probes), memory.quantize.Quantize, hub.attach, hub.attending
 Proof:   the zoo's byte model reads `prompt` bytes of unseen source, all of which are then compressed, and goes on reading.
-         Loss in nats above that of the exact cache: the mean's is at most 0.9 of the sum's at the same bytes, and between
-         those of 4 and of 2 bits everywhere. Channels of values are made unequal, as they are in large models: separable
-         values have then at most half the squared error of plain ones, for at most 2 bytes per channel and group more.
-         Probes, the last and as many random queries, choose at least 80 % of the tokens that all queries choose.
-Differs: the last of these fails at this size: of a prompt of 160 a tenth are 16 queries, and agree on some 70 % in the worst
-         layer, where 60 % are chance. Each head chooses for itself. Latency is measured in benchmarks.
+         Loss in nats above that of the exact cache: the mean's is at most 0.9 of the sum's at the same bytes, also where
+         only probes are asked, the last 5 % of the queries and as many random ones, and both are at most that of 2 bits
+         everywhere. Channels of values are made unequal, as they are in large models: separable values have then at most
+         half the squared error of plain ones, for at most 2 bytes per channel and group more.
+         Probes choose at least 80 % of the tokens that all queries choose.
+Differs: the last of these fails at this size, and it alone: of a prompt of 160 a tenth are 16 queries, and agree with all
+         queries on some 70 % of the salient tokens in the worst layer, where 60 % are chance; nats are hardly more. 4 bits
+         everywhere are no bound for the mean: on some texts it predicts better than the exact cache, by .001 nats. Each head
+         chooses for itself. Latency is measured in benchmarks.
 """
 
 from functools import partial
@@ -35,7 +38,7 @@ PAPER = Paper(
     parts=(Salience, Quantize, Quantized),
 )
 WAIVED = {
-    "the_claim_holds": "sixteen probes of a short prompt agree with all queries on 70 % of the salient tokens, not 80 %"
+    "the_claim_holds": "sixteen probes of a short prompt agree with all queries on 70 % of the salient tokens, not 80 %; what is then read is as good"
 }
 FULL = {"rows": 128}
 
@@ -52,11 +55,12 @@ def run(*, rows: int = 16, prompt: int = 160, more: int = 64, seed: int = 0) -> 
     exact, _ = nats(chain())
     mean, held = nats(Salience(**whole))
     summed, as_much = nats(Salience(**whole, normalised=False))
-    four, two = (nats(Quantize(bits=bits, separable=True, **whole))[0] for bits in (4, 2))
+    probed, _ = nats(Salience(**whole, probes=prompt // 20, drawn=prompt // 20))
+    two, _ = nats(Quantize(bits=2, separable=True, **whole))
     numbers = {
         "nats_exact": exact,
-        "more_nats_4_bit": four - exact,
         "more_nats_mean": mean - exact,
+        "more_nats_probes": probed - exact,
         "more_nats_sum": summed - exact,
         "more_nats_2_bit": two - exact,
         "bytes_mean_over_sum": held / as_much,
@@ -78,7 +82,8 @@ def run(*, rows: int = 16, prompt: int = 160, more: int = 64, seed: int = 0) -> 
     }
     failed = {
         "the mean does not choose better": mean - exact <= 0.9 * (summed - exact) and held == as_much,
-        "4 and 2 bits are not its bounds": four <= mean <= two,
+        "probes are not enough": probed - exact <= 0.9 * (summed - exact),
+        "2 bits everywhere are as good": max(mean, probed) <= two,
         "probes choose other tokens": numbers["probes_agree_least"] >= 0.8,
         "separable values are not better": errors[0] <= 0.5 * errors[1] and numbers["separable_bytes_more"] <= 2,
     }
