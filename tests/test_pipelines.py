@@ -1,6 +1,7 @@
 """The lines that the docs show, run as they stand on tiny random pipelines of the real classes."""
 
 import doctest
+from collections.abc import Callable
 from typing import Any
 
 import diffusers
@@ -11,6 +12,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from attime.hub import sites, steer
+from attime.zoo.watcher import Watcher
 from tiny_models import MODELS
 
 d: Any = diffusers
@@ -92,7 +94,28 @@ def _cogvideox():
     )
 
 
-PIPELINES = {"AnimateDiffPipeline": _animatediff, "CogVideoXPipeline": _cogvideox}
+def _qwen():
+    model = Watcher.build().eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3.0)  # so that what comes next depends on what is looked at
+    watcher = Watcher(model)
+    inputs = watcher.inputs(
+        np.random.default_rng(0).integers(0, 256, (1, 8, 32, 32, 3), dtype=np.uint8), ["what moves ?"]
+    )
+    return {"model": model, "inputs": inputs}
+
+
+def _quiet(pipe: Any) -> Any:
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+CLASSES: dict[str, Callable[[], dict[str, Any]]] = {
+    "AnimateDiffPipeline": lambda: {"pipe": _quiet(_animatediff())},
+    "CogVideoXPipeline": lambda: {"pipe": _quiet(_cogvideox())},
+    "Qwen2_5_VLForConditionalGeneration": _qwen,
+}
 
 
 def _shown() -> dict[str, list[str]]:
@@ -100,31 +123,30 @@ def _shown() -> dict[str, list[str]]:
     made: dict[str, list[str]] = {}
     for piece in doctest.DocTestParser().parse(steer.__doc__ or ""):
         if isinstance(piece, str):
-            made |= {name: [] for name in PIPELINES if name in piece}
+            made |= {name: [] for name in CLASSES if name in piece}
         else:
             made[list(made)[-1]].append(piece.source)
     return made
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("name", CLASSES)
 def test_the_lines_of_the_docs_run(name: str) -> None:
     lines = _shown()[name]
     assert sum(len(each.strip().splitlines()) for each in lines) == 4, "three lines, and the call that was there"
-    pipe = PIPELINES[name]()
-    pipe.set_progress_bar_config(disable=True)
+    given = CLASSES[name]()
     call = lines[-1].strip().splitlines()[-1].strip()
 
-    def frames(source: str) -> np.ndarray:
+    def made(source: str) -> np.ndarray:
         torch.manual_seed(0)
-        known = {"pipe": pipe}
+        known = dict(given)
         exec(source, known)
-        return np.stack([np.asarray(each) for each in known["frames"]]).astype(int)
+        return np.stack([np.asarray(each) for each in known[call.split(" = ")[0]]]).astype(int)
 
-    before = frames(call)
-    steered = frames("".join(lines))
+    before = made(call)
+    steered = made("".join(lines))
     assert steered.shape == before.shape
     assert (steered != before).any()
-    assert (frames(call) == before).all()
+    assert (made(call) == before).all()
 
 
 def test_a_pipeline_has_the_sites_of_what_runs() -> None:

@@ -39,6 +39,13 @@ def steer(model: object, *controls: Control, where: Chosen = None) -> "Steered":
     >>> from attime.hub import steer
     >>> with steer(pipe, FrameOrder(order=(1, 0), steps=range(20))):
     ...     frames = pipe("a cat runs", num_inference_steps=50).frames[0]
+
+    Answers that look harder at the clip, from a Qwen2_5_VLForConditionalGeneration:
+
+    >>> from attime.control.language import VisualBoost
+    >>> from attime.hub import steer
+    >>> with steer(model, VisualBoost()):
+    ...     answer = model.generate(**inputs, max_new_tokens=100)
     """
     return Steered(model, controls, where)
 
