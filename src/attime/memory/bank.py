@@ -64,6 +64,8 @@ class Bank:
 
     def keys(self, first: int | None = None) -> Float[Tensor, "lanes entries head_dim"]:
         """All keys as the model rotated them, or the `first` ones."""
+        if first is None and len(self.stores) == 1:
+            return self.stores[0].keys()
         found, left = list[Tensor](), self.length if first is None else first
         for store in self.stores:
             if left > 0 or not found:

@@ -31,7 +31,7 @@ class Buffer:
     @property
     def now(self) -> Shaped[Tensor, "lanes entries ..."]:
         """The entries, as a view that may be written to."""
-        return self._held[:, self._start : self._start + self.length]
+        return self._held.narrow(1, self._start, self.length)
 
     def append(self, new: Shaped[Tensor, "lanes new ..."]) -> None:
         """More entries behind the last."""
@@ -43,7 +43,7 @@ class Buffer:
         if end + count > self._held.shape[1]:
             self._put(_roomy(self.now, max(count, int((GROWTH - 1) * self.length))), self.length)
             end = self.length
-        self._held[:, end : end + count] = new
+        self._held.narrow(1, end, count).copy_(new)
         self.length += count
 
     def cut(self, start: int, stop: int, *, room: int = 0) -> None:

@@ -53,8 +53,12 @@ def read(
     while start < time:
         tick = policy.until_tick(past.seen)
         stop = time if tick is None else min(time, start + tick)
-        past.append(keys[:, start:stop], values[:, start:stop], None if places is None else places[:, start:stop])
-        made.append(_segment(past, needs, lanes[:, :, start:stop], scoring, values.shape[-1]))
+        own, where, asked = (keys, values), places, lanes
+        if stop - start < time:
+            own = keys[:, start:stop], values[:, start:stop]
+            where, asked = None if places is None else places[:, start:stop], lanes[:, :, start:stop]
+        past.append(*own, where)
+        made.append(_segment(past, needs, asked, scoring, values.shape[-1]))
         if tick is not None and stop - start == tick:
             policy.act(past)
         start = stop
@@ -134,11 +138,11 @@ def _seen(bank: Bank, new: int, window: int | None) -> Bool[Tensor, "#lanes new 
 
 def _fused(bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
     """Attention of one exact store, in one call; a single token's query heads are one sequence of queries."""
-    keys, values, (groups, new), scale = bank.keys()[:, None], bank.values()[:, None], q.shape[1:3], scoring.scale
+    keys, values, (groups, new), scale = bank.keys(), bank.values(), q.shape[1:3], scoring.scale
     seen = _seen(bank, new, scoring.window)
     if new == 1 and seen is None and q.device.type == "cpu" and q.dtype.itemsize >= 4:  # two products beat one call
-        weights = torch.bmm(q[:, :, 0] * scale, bank.keys().transpose(1, 2)).softmax(-1)
-        return torch.bmm(weights, bank.values())[:, :, None]
+        return torch.bmm(torch.bmm(q.squeeze(2) * scale, keys.mT).softmax(-1), values).unsqueeze(2)
+    keys, values = keys[:, None], values[:, None]
     if new == 1:
         mask = None if seen is None else seen[:, None]
         return F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, attn_mask=mask, scale=scale).transpose(
