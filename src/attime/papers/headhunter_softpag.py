@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from attime import zoo
+from attime.control.chosen import Head
 from attime.control.diffusion import PerturbedHeads, hunt
-from attime.control.diffusion.perturbed_heads import Head
 from attime.hub import guide, sites
 from attime.papers.card import Paper, Verdict
 from attime.streams.world import WAYS

@@ -18,14 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attime.control.chosen import Head, chosen_heads
 from attime.control.contract import Call, Control, Traits
 from attime.errors import AttimeError
 
-__all__ = ["Head", "PerturbedHeads", "hunt"]
+__all__ = ["PerturbedHeads", "hunt"]
 
 Heads = Float[Tensor, "batch heads time head_dim"]
-Head = tuple[str, int]
-"""The path of a site and the number of a head."""
 
 
 @final
@@ -43,26 +42,16 @@ class PerturbedHeads(Control):
             )
 
     def acts(self, call: Call) -> bool:
-        return super().acts(call) and bool(self._here(call))
+        return super().acts(call) and bool(chosen_heads(self.chosen, call))
 
     def outputs(self, out: Heads, call: Call) -> Heads:
-        here = self._here(call)
+        here = chosen_heads(self.chosen, call)
         if self.strength == 0 or not here or call.layout is None:
             return out
         frames = slice(call.layout.start, call.layout.stop)
         made = out.clone()
         made[:, here, frames] = torch.lerp(out[:, here, frames], call.v[:, here, frames], self.strength)
         return made
-
-    def _here(self, call: Call) -> list[int]:
-        """The chosen heads of this site."""
-        heads = call.q.shape[1]
-        if self.chosen is None:
-            return list(range(heads))
-        here = [head for name, head in self.chosen if name == call.site.name]
-        if any(not 0 <= head < heads for head in here):
-            raise AttimeError(f"{call.site.name} has heads 0 to {heads - 1}; PerturbedHeads was given {here}.")
-        return here
 
     @classmethod
     def examples(cls) -> Sequence["PerturbedHeads"]:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attime.control.chosen import Head, chosen_heads
 from attime.control.contract import Call, Control
 from attime.errors import AttimeError
 
@@ -30,7 +31,7 @@ Heads = Float[Tensor, "batch heads time head_dim"]
 class PrunedHeads(Control):
     """Takes heads out of a model, wholly or in part (see the module docstring)."""
 
-    chosen: tuple[tuple[str, int], ...] | None = None
+    chosen: tuple[Head, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
@@ -39,25 +40,15 @@ class PrunedHeads(Control):
             )
 
     def acts(self, call: Call) -> bool:
-        return super().acts(call) and bool(self._here(call))
+        return super().acts(call) and bool(chosen_heads(self.chosen, call))
 
     def outputs(self, out: Heads, call: Call) -> Heads:
-        here = self._here(call)
+        here = chosen_heads(self.chosen, call)
         if self.strength == 0 or not here:
             return out
         left = torch.ones(out.shape[1], dtype=out.dtype, device=out.device)
         left[here] = 1 - self.strength
         return out * left[:, None, None]
-
-    def _here(self, call: Call) -> list[int]:
-        """The chosen heads of this site."""
-        heads = call.q.shape[1]
-        if self.chosen is None:
-            return list(range(heads))
-        here = [head for name, head in self.chosen if name == call.site.name]
-        if any(not 0 <= head < heads for head in here):
-            raise AttimeError(f"{call.site.name} has heads 0 to {heads - 1}; PrunedHeads was given {here}.")
-        return here
 
     @classmethod
     def examples(cls) -> Sequence["PrunedHeads"]:
