@@ -4,7 +4,6 @@ python benchmarks/memory_kvpress.py LENGTH      # of the prefill whose peak is m
 """
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from kvpress import (  # pyright: ignore[reportMissingImports]: it has an enviro
 )
 from transformers import DynamicCache
 
-from memory_llama import model
+from memory_llama import model, peak_above
 
 LENGTH, PROMPT, STEPS, ROUNDS = 8192, 2048, 16, 3
 
@@ -44,15 +43,11 @@ def run(press: object, length: int, *, attention: str = "sdpa") -> tuple[float, 
 
 
 def peak_of(length: int) -> int:
-    def peak() -> int:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
     llama = model()
     llama(torch.zeros(1, 64, dtype=torch.long), logits_to_keep=1)
-    before = peak()
     with StreamingLLMPress(compression_ratio=1 - 1024 / length, n_sink=4)(llama):
-        llama(torch.randint(0, 256, (1, length)), past_key_values=DynamicCache(), logits_to_keep=1)
-    return peak() - before
+        ids = torch.randint(0, 256, (1, length))
+        return peak_above(lambda: llama(ids, past_key_values=DynamicCache(), logits_to_keep=1))
 
 
 @torch.inference_mode()

@@ -1,12 +1,13 @@
 """The tiny Llama (4 layers, 256 channels, 8 heads) of the benchmarks of memory, and what is done with it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-__all__ = ["decoding", "filled", "model", "text"]
+__all__ = ["decoding", "filled", "model", "peak_above", "text"]
 
 PART = 512  # tokens of a chunk in prefill
 STEPS = 16
@@ -40,3 +41,16 @@ def decoding(llama: LlamaForCausalLM, cache: Any, *, steps: int = STEPS) -> Call
             llama(token, past_key_values=cache)
 
     return run
+
+
+def peak_above(run: Callable[[], object]) -> int:
+    """Bytes by which the process's resident memory rises at most while something runs (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+    before = _status("VmRSS")
+    run()
+    return _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

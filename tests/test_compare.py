@@ -19,7 +19,7 @@ from attime.cli import main
 from attime.models.recipe import Recipe
 from attime.tasks import Recall, workers
 from attime.tasks.result import Comparison
-from attime.tasks.trial import Budget, Trial
+from attime.tasks.trial import Budget, Trial, run_trial
 
 SMALL = ["--dim", "16", "--heads", "2", "--layers", "2", "--block", "24", "--batch", "4"]
 
@@ -171,6 +171,32 @@ def test_interrupted_and_resumed_is_as_if_never_interrupted(tmp_path) -> None:
     ours, theirs = (next(row for row in each.rows if row.kind == "mixer") for each in (resumed, whole))
     assert ours.quality == pytest.approx(theirs.quality, abs=1e-6)
     assert ours.curve[-1].step == theirs.curve[-1].step == 150
+
+
+def test_stopped_while_warming_up_it_goes_on_at_the_full_rate(tmp_path) -> None:
+    recipe = Recipe(mixer="Decay", dim=16, heads=2, vocabulary=64)
+    folders = [tmp_path / name for name in ("stopped", "whole")]
+    stopped, whole = (
+        Trial(
+            name="Decay",
+            key="decay",
+            recipe=recipe,
+            task=Recall(length=32),
+            budget=Budget(steps=30, batch=4),
+            folder=each,
+        )
+        for each in folders
+    )
+    for folder in folders:
+        folder.mkdir()
+    (folders[0] / "stop").touch()
+    assert run_trial(stopped).status == "partial"
+    (folders[0] / "stop").unlink()
+    rows = run_trial(stopped), run_trial(whole)
+    assert [row.status for row in rows] == ["done", "done"]
+    one, other = (torch.load(trial.file("weights"), weights_only=True) for trial in (stopped, whole))
+    for name, weight in one.items():
+        torch.testing.assert_close(weight, other[name], rtol=1e-5, atol=1e-6)
 
 
 def test_ray_is_an_extra_and_its_tasks_bring_their_weights(tmp_path, monkeypatch, capsys) -> None:

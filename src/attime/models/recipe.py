@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from attime import attention
-from attime.attention.contract import Mixer
+from attime.attention.contract import Mixer, Traits
 from attime.errors import AttimeError
 from attime.models.contract import Model
 from attime.models.series import SeriesModel
@@ -69,22 +69,26 @@ class Recipe:
             known = ", ".join(name for name in takes if name != "dim")
             raise AttimeError(f"{kind.__name__} has no option {wrong[0]!r}; its options are {known}.")
         mixer = kind(self.dim, **{**defaults, **options})
-        if mixer.traits.grid or not mixer.traits.causal:
+        if not _streams(mixer.traits):
             raise AttimeError(
-                f"{kind.__name__} is not a causal mixer over (batch time dim), so it cannot be compared on a stream; "
-                f"choose one of {', '.join(sorted(mixers()))}."
+                f"{kind.__name__} is not a causal mixer over (batch time dim) that takes padding, so it cannot be compared on "
+                f"a stream; choose one of {', '.join(sorted(mixers()))}."
             )
         return mixer
 
 
+def _streams(traits: Traits) -> bool:
+    return traits.causal and traits.valid and not traits.grid
+
+
 def mixers() -> dict[str, type[Mixer]]:
-    """The house's causal mixers over (batch time dim), by class name."""
+    """The house's causal mixers over (batch time dim) that take padding, by class name."""
     found: dict[str, type[Mixer]] = {}
     for family in FAMILIES:
         module = importlib.import_module(f"{attention.__name__}.{family}")
         for name in module.__all__:
             kind = getattr(module, name)
-            if issubclass(kind, Mixer) and kind.traits.causal and not kind.traits.grid:
+            if issubclass(kind, Mixer) and _streams(kind.traits):
                 found[name] = kind
     return found
 

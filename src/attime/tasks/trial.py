@@ -138,6 +138,7 @@ def _train(trial: Trial, model: Model) -> tuple[tuple[Point, ...], float]:
     """Train until the budget is spent; learning curve and training tokens per CPU second."""
     budget, task = trial.budget, trial.task
     optimizers = _optimizers(model, budget.learning_rate)
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     step, seconds, tokens, curve = 0, 0.0, 0, list[Point]()
     batches = task.train(seed=budget.seed, batch=budget.batch)
     saved = trial.file("checkpoint")
@@ -150,7 +151,6 @@ def _train(trial: Trial, model: Model) -> tuple[tuple[Point, ...], float]:
         curve = [Point(**point) for point in state["curve"]]
         for _ in range(step):  # the data order goes on where it stopped
             next(batches)
-    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     model.train()
     losses, heard, kept = list[Tensor](), 0.0, time.monotonic()
 
