@@ -72,10 +72,8 @@ def run(
         numbers[f"{name}, sink rate"] = float(sink_rate(maps).mean())
         numbers[f"{name}, received by the first"] = float(attention_received(maps)[:, :, 0].mean())
         if "spare" in options:
-            numbers |= {
-                "spare key, its share": 1 - float(late.sum()),
-                "spare key, greatest of a token": float(late.max()),
-            }
+            numbers["spare key, its share"] = 1 - float(late.sum())
+            numbers["spare key, greatest of a token"] = float(late.max())
     with torch.no_grad(), watch(reader := zoo.load("bytes").model) as seen:
         reader(input_ids=unseen, use_cache=False)
     numbers["zoo's bytes, sink rate"] = float(sink_rate(torch.cat([each.value for each in seen], 1)).mean())
