@@ -1,6 +1,7 @@
 """The peer of `memory.py`, in an environment of its own (kvpress 0.5.5, transformers 5.2): one JSON object, the last line.
 
-python benchmarks/memory_kvpress.py LENGTH      # of the prefill whose peak is measured
+python benchmarks/memory_kvpress.py LENGTH           # of the prefill whose peak is measured
+python benchmarks/memory_kvpress.py FOLDER KEPT      # needles: a model, `inputs` and `targets`; entries kept of the prompt
 """
 
 import json
@@ -9,16 +10,19 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from kvpress import (  # pyright: ignore[reportMissingImports]: it has an environment of its own
     AdaKVPress,
+    ExpectedAttentionPress,
     KnormPress,
     ObservedAttentionPress,
     SnapKVPress,
     StreamingLLMPress,
+    TOVAPress,
 )
-from transformers import DynamicCache
+from transformers import AutoModelForCausalLM, DynamicCache
 
 from memory_llama import model, peak_above
 
@@ -50,6 +54,31 @@ def peak_of(length: int) -> int:
         return peak_above(lambda: llama(ids, past_key_values=DynamicCache(), logits_to_keep=1))
 
 
+def needles(folder: Path, kept: int) -> dict[str, float]:
+    """Share of the needles found if so many entries are kept after the prompt, which is all but the key asked for."""
+    batch, found = torch.load(folder / "needles.pt"), {}
+    context, asked = batch["inputs"].split([batch["inputs"].shape[1] - 1, 1], dim=1)
+    ratio = 1 - (kept + 0.5) / context.shape[1]
+    for press in (
+        StreamingLLMPress(ratio, n_sink=4),
+        KnormPress(ratio),
+        TOVAPress(ratio),
+        SnapKVPress(ratio, window_size=8),
+        ObservedAttentionPress(ratio),
+        ExpectedAttentionPress(ratio),
+    ):
+        eager = isinstance(press, ObservedAttentionPress)
+        llama = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager" if eager else "sdpa").eval()
+        cache = DynamicCache()
+        with press(llama):
+            llama(context, past_key_values=cache)
+        assert cache.layers[0].keys.shape[2] == kept
+        place = torch.full_like(asked, context.shape[1])
+        logits = llama(asked, past_key_values=cache, position_ids=place).logits[:, -1]
+        found[type(press).__name__] = float((logits.argmax(-1) == batch["targets"]).double().mean())
+    return found
+
+
 @torch.inference_mode()
 def main(length: int) -> None:
     torch.set_num_threads(1)
@@ -70,4 +99,8 @@ def main(length: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    if sys.argv[1].isdecimal():
+        main(int(sys.argv[1]))
+    else:
+        with torch.inference_mode():
+            print(json.dumps(needles(Path(sys.argv[1]), int(sys.argv[2]))))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from attime.errors import AttimeError
+from attime.errors import MissingData
 from attime.streams.public import public_files
 from attime.tasks import Chorales, Forecast, NextEvent, NextItem, Text, Trajectories
 from attime.tasks.contract import Task
@@ -16,7 +16,7 @@ def needs(*names: str) -> None:
     try:
         for name in names:
             public_files(name)
-    except AttimeError as error:
+    except MissingData as error:
         pytest.skip(str(error))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attime.errors import AttimeError, MissingExtra
+from attime.errors import AttimeError, MissingData, MissingExtra
 from attime.streams import (
     TEST,
     TRAIN,
@@ -347,7 +347,7 @@ class TestPublic:
     def test_what_stands_beside_the_project(self) -> None:
         try:
             public_files("mimic2")
-        except AttimeError as error:
+        except MissingData as error:
             pytest.skip(str(error))
         said = [public(name).about for name in ("ett-h1", "illness", "ml-100k", "stackoverflow", "mimic2", "jsb")]
         assert said == [

@@ -1,10 +1,14 @@
 """The errors attime raises: one sentence that says what was expected, what came and what to do."""
 
-__all__ = ["AttimeError", "MissingExtra"]
+__all__ = ["AttimeError", "MissingData", "MissingExtra"]
 
 
 class AttimeError(ValueError):
     """A mistake in what the user passed; the message says how to mend it."""
+
+
+class MissingData(AttimeError):
+    """A public data set is neither on this machine nor to be fetched from here."""
 
 
 class MissingExtra(AttimeError, ImportError):

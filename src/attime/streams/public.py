@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attime.errors import AttimeError
+from attime.errors import AttimeError, MissingData
 from attime.streams.contract import TEST, TRAIN, Stream
 from attime.streams.events import Events, read_events
 from attime.streams.music import read_pieces
@@ -95,7 +95,7 @@ def _found(name: str, file: File) -> Path:
     places = _places(file)
     path = next((place for place in places if place.is_file()), None)
     if path is None and file.origin is None:
-        raise AttimeError(
+        raise MissingData(
             f"{name} needs {file.path}, which was converted from the published files and cannot be downloaded; "
             f"put it at {places[0]} or set ATTIME_DATA to the folder that holds {file.path}."
         )
@@ -117,7 +117,7 @@ def _downloaded(name: str, file: File, place: Path) -> Path:
         return Path(pooch.retrieve(url, known_hash=f"sha256:{file.sha256}", fname=place.name, path=place.parent))
     except (OSError, ValueError) as error:  # no network, no such page, another checksum
         reason = str(error).splitlines()[0]
-        raise AttimeError(
+        raise MissingData(
             f"{name} needs {file.path} from {url}, which could not be fetched ({reason}); fetch it yourself and put it "
             f"at {place}, or set ATTIME_DATA to a folder that holds {file.path}."
         ) from None
