@@ -72,7 +72,7 @@ def needles(folder: Path, kept: int) -> dict[str, float]:
         cache = DynamicCache()
         with press(llama):
             llama(context, past_key_values=cache)
-        assert cache.layers[0].keys.shape[2] == kept
+        assert cache.get_seq_length() == kept
         place = torch.full_like(asked, context.shape[1])
         logits = llama(asked, past_key_values=cache, position_ids=place).logits[:, -1]
         found[type(press).__name__] = float((logits.argmax(-1) == batch["targets"]).double().mean())

@@ -136,7 +136,9 @@ def like_for_like(table: Table, rows: int, share: float, kvpress: str) -> None:
         "ObservedAttentionPress": (Received(per_query=True), 0),
         "ExpectedAttentionPress": (Expected(observed=prompt - 4), 4),
     }
-    table.note(f"needles found with {kept} of {prompt} entries kept: kvpress, the same score as late, for the whole life")
+    table.note(
+        f"needles found with {kept} of {prompt} entries kept: kvpress, the same score as late, for the whole life"
+    )
     for name, theirs in json.loads(out.splitlines()[-1]).items():
         score, sinks = scores[name]
         last = score.window if isinstance(score, ObservedWindow) else 1

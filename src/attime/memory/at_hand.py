@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from attime.memory.choosing import Recalled
+from attime.memory.recalled import Recalled
 
 __all__ = ["AtHand"]
 
@@ -24,12 +24,14 @@ class AtHand:
     def __init__(self, wanted: Numbers, read: Read) -> None:
         lanes = torch.arange(len(wanted), device=wanted.device)[:, None].expand_as(wanted)
         keys, values = read(lanes.flatten(), wanted.flatten())
-        self._wanted, self.blocks = wanted, wanted.clone()
+        self.wanted, self.blocks = wanted, wanted.clone()
         self.keys: Blocks = keys.unflatten(0, wanted.shape).contiguous()
         self.values: Blocks = values.unflatten(0, wanted.shape).contiguous()
         self.recalled: Recalled | None = None
-        """What was made of them when `gone` entries of the past were no longer beside them."""
+        """What was made of them ..."""
+        self.edge: tuple[Tensor, Tensor] | None = None
         self.gone = -1
+        """... where they ended before the window, when so many entries of the past were no longer beside them."""
 
     @property
     def nbytes(self) -> int:
@@ -38,9 +40,9 @@ class AtHand:
 
     def turn_to(self, wanted: Numbers, read: Read) -> bool:
         """Have these blocks at hand; False, and nothing is changed, if most of them are others."""
-        if torch.equal(self._wanted, wanted):
+        if torch.equal(self.wanted, wanted):
             return True
-        if self._wanted.shape != wanted.shape:
+        if self.wanted.shape != wanted.shape:
             return False
         same = self.blocks[:, :, None] == wanted[:, None]
         old, new = ~same.any(2), ~same.any(1)  # equally many in every lane
@@ -50,5 +52,5 @@ class AtHand:
         if missing:
             self.keys[old], self.values[old] = read(new.nonzero()[:, 0], wanted[new])
             self.blocks[old] = wanted[new]
-        self._wanted, self.recalled = wanted, None
+        self.wanted, self.recalled = wanted, None
         return True

@@ -1,4 +1,4 @@
-"""How parked blocks are chosen, and what comes back of them."""
+"""How parked blocks are chosen."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attime.memory.index import Index
 
-__all__ = ["Choosing", "Recalled", "choose"]
+__all__ = ["Choosing", "choose"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +29,6 @@ class Choosing:
     """What comes back is read as if it stood right before the window, and the sinks before it."""
 
 
-@dataclass(frozen=True)
-class Recalled:
-    """Blocks brought back for some of a chunk's queries: a set for each of them, or one set for all."""
-
-    queries: slice
-    keys: Float[Tensor, "lanes sets blocks size head_dim"]
-    values: Float[Tensor, "lanes sets blocks size value_dim"]
-    first: Int[Tensor, "lanes sets blocks"]
-    """Number of each block's first token."""
-    shift: Float[Tensor, "lanes sets blocks"] | None
-    """By how many positions each block is read as later than it was."""
-
-
 def choose(
     how: Choosing,
     index: Index,
@@ -55,15 +42,15 @@ def choose(
         return index.nearest(guide, most).sort(dim=2).values
     keys = index.now
     rates = guide @ keys.transpose(1, 2)
-    rates = _over_rows(rates, row) if shared else rates
+    rates = _of_rows(rates, row) if shared else rates
     if how.cosine:
         square = keys.square().sum(2)[:, None]
-        square = _over_rows(square, row) if shared else square
+        square = _of_rows(square, row) if shared else square
         rates = rates * square.clamp(min=torch.finfo(rates.dtype).tiny).rsqrt()
-    return rates.topk(most, dim=2).indices.sort(dim=2).values
+    found = rates.topk(most, dim=2).indices.sort(dim=2).values
+    return found[row] if shared else found
 
 
-def _over_rows(rates: Tensor, row: Int[Tensor, " lanes"]) -> Tensor:
-    """The sum over all lanes of a lane's row."""
-    total = rates.new_zeros(int(row.max()) + 1, *rates.shape[1:]).index_add(0, row, rates)
-    return total[row]
+def _of_rows(rates: Tensor, row: Int[Tensor, " lanes"]) -> Tensor:
+    """The sum over all lanes of a row."""
+    return rates.new_zeros(int(row.max()) + 1, *rates.shape[1:]).index_add(0, row, rates)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from attime.memory.at_hand import AtHand
 from attime.memory.buffer import Buffer
-from attime.memory.choosing import Choosing, Recalled, choose
+from attime.memory.choosing import Choosing, choose
 from attime.memory.index import Index, Scanned
 from attime.memory.pool import Pool
+from attime.memory.recalled import Recalled
 
 if TYPE_CHECKING:
     from attime.memory.past import Bank, Past
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Parked"]
 
 BUFFERS = ("numbers", "index", "first", "place")
-AT_A_TIME = 1 << 22  # numbers of keys that are brought back for some of a chunk's queries together
+Edge = tuple[Int[Tensor, "lanes 1 1"], Int[Tensor, "lanes 1 1"]]
+"""The position at which what is brought back ends, and how many of them a block takes."""
+AT_A_TIME = 1 << 24  # numbers of keys that are at most brought back for some of a chunk's queries together
 
 
 @dataclass(eq=False)
@@ -151,12 +154,15 @@ class Parked:
         if time == 1:
             yield self._at_hand(past, bank, self._choose(past, bank, guide)[:, 0], time)
             return
+        edge = self._edge(bank)
         step = max(1, AT_A_TIME // (len(q) * self._most * self.size * self.head_dim))
         for start in range(0, time, step):
             here = slice(start, min(start + step, time))
             chosen = self._choose(past, bank, guide[:, here])
-            keys, values = self._split(self.pool.read(_of_lanes(self.numbers.now, chosen)))
-            yield self._placed(bank, chosen, keys, values, here)
+            numbers, which = _of_lanes(self.numbers.now, chosen).unique(return_inverse=True)
+            shift = self._shift(edge, chosen, torch.arange(chosen.shape[2], device=q.device))
+            keys, values = self._split(self.pool.read(numbers))
+            yield Recalled(here, keys, values, which, _of_lanes(self.first.now, chosen), shift)
 
     def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Parked":
         """The same of some lanes."""
@@ -220,9 +226,13 @@ class Parked:
         if self.held is None or not self.held.turn_to(chosen, self._read):
             self.held = AtHand(chosen, self._read)
         held, gone = self.held, past.seen - bank.length
-        if held.recalled is None or held.gone != gone:
-            keys, values = held.keys[:, None], held.values[:, None]
-            held.recalled, held.gone = self._placed(bank, held.blocks[:, None], keys, values, slice(0, time)), gone
+        if held.gone != gone:
+            held.edge, held.gone, held.recalled = self._edge(bank), gone, None
+        if held.recalled is None:
+            blocks, rank = held.blocks[:, None], torch.searchsorted(held.wanted, held.blocks)[:, None]
+            keys, values = held.keys.flatten(0, 1), held.values.flatten(0, 1)
+            shift = self._shift(held.edge, blocks, rank)
+            held.recalled = Recalled(slice(0, time), keys, values, None, _of_lanes(self.first.now, blocks), shift)
         return replace(held.recalled, queries=slice(0, time))
 
     def _read(self, lanes: Int[Tensor, " some"], blocks: Int[Tensor, " some"]) -> tuple[Tensor, Tensor]:
@@ -233,16 +243,18 @@ class Parked:
         keys, values = records.tensor_split([self.size * self.head_dim], dim=-1)
         return keys.unflatten(-1, (self.size, -1)), values.unflatten(-1, (self.size, -1))
 
-    def _placed(
-        self, bank: "Bank", chosen: Int[Tensor, "lanes sets chosen"], keys: Tensor, values: Tensor, queries: slice
-    ) -> Recalled:
-        """These blocks, and by how much they are read as later than they were."""
-        shift = None
-        if self.choosing.contiguous and bank.length > (before := self._before(bank)):
-            rank, start = chosen.argsort(dim=2).argsort(dim=2), _positions(bank)[:, before, None, None]
-            end = start - 1 - (chosen.shape[2] - 1 - rank) * self._spread()[:, :, None]
-            shift = (end - _of_lanes(self.place.now[..., 1], chosen)).clamp(min=0).to(torch.float64)
-        return Recalled(queries, keys, values, _of_lanes(self.first.now, chosen), shift)
+    def _edge(self, bank: "Bank") -> Edge | None:
+        """Where what comes back ends until more is parked; None: it is read where it stood."""
+        if not self.choosing.contiguous or bank.length <= (before := self._before(bank)):
+            return None
+        return _positions(bank)[:, before, None, None] - 1, self._spread()[:, :, None]
+
+    def _shift(self, edge: Edge | None, chosen: Int[Tensor, "lanes sets chosen"], rank: Tensor) -> Tensor | None:
+        """By how much these blocks are read as later than they were, each standing in order of `rank`."""
+        if edge is None:
+            return None
+        end = edge[0] - (chosen.shape[2] - 1 - rank) * edge[1]
+        return (end - _of_lanes(self.place.now[..., 1], chosen)).clamp(min=0).to(torch.float64)
 
 
 def _positions(bank: "Bank", *, greatest: bool = False) -> Int[Tensor, "lanes entries"]:

@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 from attime.attention.kernels.blocklist import FLEX_BLOCK, BlockList, Row
-from attime.attention.kernels.merge import Piece, partial
+from attime.attention.kernels.merge import Piece, fused_partial, partial
 from attime.errors import AttimeError
 
 __all__ = ["attend_blocks", "attend_blocks_naive"]
@@ -119,7 +119,8 @@ class _Blocks(torch.autograd.Function):
             if not row.runs:
                 continue
             piece = q[:, :, :, row.start : row.stop].flatten(2, 3)
-            found, total = _block(piece, _gather(k, row), _gather(v, row), _bias(row, groups, q.dtype, kept), scale)
+            bias = _bias(row, groups, q.dtype, kept)
+            found, total = fused_partial(piece, _gather(k, row), _gather(v, row), bias=bias, scale=scale)
             total = total.unflatten(2, (groups, -1))
             out[:, :, :, row.start : row.stop] = found.unflatten(2, (groups, -1))
             lse[:, :, :, row.start : row.stop] = (
@@ -191,14 +192,6 @@ def _bias(row: Row, groups: int, dtype: torch.dtype, kept: dict[Any, Tensor]) ->
     if row.columns <= KEPT:
         kept[key] = bias
     return bias
-
-
-def _block(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Piece:
-    """PyTorch's own CPU kernel, which also gives lse; `scaled_dot_product_attention` calls it but does not return it."""
-    if q.device.type != "cpu" or q.shape[-1] != v.shape[-1]:
-        return partial(q, k, v, bias=bias, scale=scale)
-    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return flash(q, k, v, attn_mask=bias, scale=scale)
 
 
 def _by_flex(q: Tensor, k: Tensor, v: Tensor, blocks: BlockList, scale: float) -> Piece:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["Piece", "Triple", "merge", "partial", "prefix_softmax", "prefix_softmax_naive"]
+__all__ = ["Piece", "Triple", "fused_partial", "merge", "partial", "prefix_softmax", "prefix_softmax_naive"]
 
 CHUNK = 64  # a machine constant: tokens whose prefixes are taken in one matrix product
 
@@ -69,6 +69,26 @@ def partial(
     weights = (scores - lse.clamp(min=torch.finfo(wide).min)[..., None]).exp().to(v.dtype)
     out = weights.unflatten(1, (k.shape[1], groups)).flatten(2, 3) @ v
     return out.unflatten(2, (groups, -1)).flatten(1, 2), lse
+
+
+def fused_partial(
+    q: Float[Tensor, "batch heads queries head_dim"],
+    k: Float[Tensor, "batch heads keys head_dim"],
+    v: Float[Tensor, "batch heads keys value_dim"],
+    *,
+    bias: Float[Tensor, "#batch #heads #queries #keys"] | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Piece:
+    """The same without gradients, by PyTorch's own CPU kernel: `scaled_dot_product_attention` calls it but drops its lse.
+
+    `causal`: query i sees keys 0..i of as many.
+    """
+    if q.device.type != "cpu" or q.shape[-1] != v.shape[-1]:
+        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril() if causal else None
+        return partial(q, k, v, bias=bias, mask=None if mask is None else mask[None, None], scale=scale)
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return flash(q, k, v, is_causal=causal, attn_mask=bias, scale=scale)
 
 
 def merge(*pieces: Piece) -> Piece:

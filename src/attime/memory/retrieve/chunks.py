@@ -115,7 +115,7 @@ class Remembered:
             return None
         past, (rows, heads) = self._past, q.shape[:2]
         lanes = q.unflatten(1, (past.heads, heads // past.heads)).flatten(0, 1)
-        found = [(each.keys, each.values) for each in parked.recall(past, past.banks[0], lanes)]
+        found = [each.gathered() for each in parked.recall(past, past.banks[0], lanes)]
         keys, values = (torch.cat(each, dim=1).flatten(2, 3) for each in zip(*found, strict=True))
         return keys.unflatten(0, (rows, -1)), values.unflatten(0, (rows, -1))
 
