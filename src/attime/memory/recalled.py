@@ -1,16 +1,18 @@
 """What comes back of parked blocks: every block once, and which of them each query attends to."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from attime.memory.bank import Rotate
+
 __all__ = ["Recalled"]
 
-Rotate = Callable[[Tensor, Tensor], Tensor]
 Grouped = Float[Tensor, "lanes groups asked dim"]
 Pairs = Float[Tensor, "pairs rows _"]
 
@@ -32,7 +34,7 @@ class Recalled:
     shift: Float[Tensor, "lanes sets chosen"] | None
     """By how many positions each block is read as later than it was."""
 
-    def logits(self, q: Grouped, rotate: Rotate | None) -> Float[Tensor, "lanes groups asked entries"]:
+    def logits(self, q: Grouped, rotate: "Rotate | None") -> Float[Tensor, "lanes groups asked entries"]:
         """Products of queries and keys; instead of keys, which are many, queries are turned, the other way."""
         lanes, groups, asked, dim = q.shape
         sets, chosen = self.first.shape[1:]
@@ -60,12 +62,13 @@ class Recalled:
         """Every pair's rows times its block."""
         if self.which is None:
             return torch.bmm(pairs, blocks)
+        if pairs.device.type != "cpu":  # one large call beats many small ones
+            return torch.bmm(pairs, blocks[self.which.flatten()])
         order, back, counts = self._by_block
         rows = pairs.shape[1]
         parts = pairs[order].flatten(0, 1).split([count * rows for count in counts])
-        return torch.cat([part @ block for part, block in zip(parts, blocks, strict=True)]).unflatten(0, (-1, rows))[
-            back
-        ]
+        made = torch.cat([part @ block for part, block in zip(parts, blocks, strict=True)])
+        return made.unflatten(0, (-1, rows))[back]
 
     @cached_property
     def _by_block(self) -> tuple[Tensor, Tensor, list[int]]:
