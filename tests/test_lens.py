@@ -93,6 +93,20 @@ def test_energy_of_even_and_of_peaked_maps():
     assert float(energy_split(peaked, tau=3)[1]) == pytest.approx(7 / 8)
 
 
+@pytest.mark.parametrize("frames", [1, 2, 5, 8, 15, 16, 24])
+def test_the_mean_is_slow_and_both_waves_of_a_pair_are_alike(frames):
+    even = torch.full((1, 1, frames, frames), 1 / frames, dtype=torch.float64)
+    low, high = energy_split(even)
+    assert (float(low), float(high)) == (pytest.approx(1 / frames), pytest.approx(0, abs=1e-12))
+    place = torch.arange(frames).double()
+    for cycles in range(1, (frames + 1) // 2):
+        wave = torch.cos(2 * torch.pi * cycles * place / frames).expand(1, 1, frames, -1)
+        for tau in range(frames // 2 + 1):
+            low, high = map(float, energy_split(wave, tau=tau))
+            due = (0, frames / 2) if cycles >= frames / 2 - tau else (frames / 2, 0)
+            assert (low, high) == (pytest.approx(due[0], abs=1e-9), pytest.approx(due[1], abs=1e-9))
+
+
 def test_a_planted_decay_is_found():
     frames, places = 6, 4
     time, space = torch.arange(frames).double(), torch.arange(places).double()

@@ -10,7 +10,16 @@ import torch
 from PIL import Image
 from playwright.sync_api import Browser
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, ViTImageProcessor
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+    ViTImageProcessor,
+)
 
 from attime.cli import main
 from attime.control.contract import Call
@@ -190,6 +199,9 @@ def test_attention_on_massive_tokens_of_a_picture_is_a_visual_sink():
         ("whisper", ["f.mp4", "--ask", "what"], "is not asked: leave out --ask"),
         ("llama", ["text", "--ask", "what"], "reads its INPUT alone"),
         ("llama", [""], "the text is empty"),
+        ("llama", ["   "], "the tokenizer makes no tokens of this text"),
+        ("llama", ["picture.png"], "reads a text or a file of text in UTF-8"),
+        ("clip", ["picture.png", "--ask", ""], "--ask needs words; got ''"),
         ("clip", ["picture.png", "--where", "text"], "this input does not come by these sites"),
     ],
 )
@@ -203,7 +215,65 @@ def test_a_model_without_its_tokenizer_or_that_paints(tmp_path, capsys):
     for name, said in (("llama", "does not hold"), ("latte", "look at a painter of the zoo")):
         MODELS[name].made()[0].save_pretrained(tmp_path / name)
         assert main(["lens", str(tmp_path / name), "words", "-o", str(tmp_path / "no.html")]) == 2
-        assert said in capsys.readouterr().err
+        error = capsys.readouterr().err.strip()
+        assert said in error
+        assert not error.endswith("from one of:")
+
+
+SMALL: dict[str, Any] = {"vocab_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16}
+SHORT = {
+    "gpt2": lambda: GPT2Model(GPT2Config(n_positions=32, **SMALL)),
+    "bert": lambda: BertModel(BertConfig(max_position_embeddings=32, **SMALL)),
+    "roberta": lambda: RobertaModel(RobertaConfig(max_position_embeddings=34, pad_token_id=1, **SMALL)),
+}
+
+
+@pytest.mark.parametrize("name", [*SHORT, "clip"])
+def test_more_tokens_than_places_are_cut_with_a_note(folder, tmp_path, name, capsys):
+    many = " ".join(["the red square moves"] * 50)
+    if name == "clip":
+        found = looked(folder, name, "picture.png", "--ask", many, capsys=capsys)
+    else:
+        SHORT[name]().save_pretrained(tmp_path / name)
+        tokenizer().save_pretrained(tmp_path / name)
+        (tmp_path / "many.txt").write_text(many)
+        found = looked(tmp_path, name, "many.txt", capsys=capsys)
+    assert "Of 200 tokens the first 32 are read: the model has places for no more." in found["notes"]
+    assert max(head["keys"] for head in found["heads"] if head["part"] != "vision") == 32
+
+
+def test_a_tokenizer_of_another_model_is_told(tmp_path, capsys):
+    BertModel(BertConfig(**{**SMALL, "vocab_size": 8})).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    assert main(["lens", str(tmp_path), "what happens ?", "-o", str(tmp_path / "no.html")]) == 2
+    assert "makes token 11 of this text, and the model knows 0 to 7" in capsys.readouterr().err
+
+
+def damaged(folder: Path, how: str) -> None:
+    if how == "pipeline":
+        (folder / "model_index.json").write_text('{"_class_name": "Nothing", "_diffusers_version": "0.30.0"}')
+        return
+    MODELS["latte" if how == "class" else "llama"].made()[0].save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    weights = next(folder.glob("*.safetensors"))
+    changed = {"class": {"_class_name": "Nothing"}, "sizes": {"intermediate_size": 12}}
+    (folder / "config.json").write_text(json.dumps({**config, **changed.get(how, {})}))
+    if how == "cut":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    if how == "junk":
+        weights.write_bytes(b"junk")
+
+
+@pytest.mark.parametrize("how", ["cut", "junk", "sizes", "class", "pipeline"])
+@pytest.mark.parametrize("command", ["sites", "lens"])
+def test_a_damaged_model_is_told_in_one_sentence(tmp_path, command, how, capsys):
+    damaged(tmp_path, how)
+    capsys.readouterr()
+    given = ["words", "-o", str(tmp_path / "no.html")] if command == "lens" else []
+    assert main([command, str(tmp_path), *given]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f"attime: {command} needs zoo:NAME, or a folder or id of a model of transformers")
+    assert len(said.split(f"{tmp_path}: ")[1]) > 10
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")

@@ -177,6 +177,7 @@ def test_sites_are_printed(capsys, tmp_path):
         (["lens", "zoo:painter", "a red square"], "this painter understands"),
         (["lens", "zoo:painter", "the red square moves left fast", "--step", "99"], "the model makes no step 99"),
         (["lens", "zoo:bytes", ""], "the text is empty"),
+        (["lens", "zoo:watcher", "film.mp4", "--ask", " "], "--ask needs words; got ' '"),
         (["lens", "nowhere", "text"], "lens needs zoo:NAME, or a folder or id of a model of transformers"),
         (["lens", "nowhere", "text", "--step", "3"], "--step is a denoising step of the zoo's painters"),
         (["lens", "zoo:bytes", "text", "--step", "3"], "--step is a denoising step, and zoo:bytes paints nothing"),

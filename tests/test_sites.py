@@ -31,6 +31,17 @@ def test_words_and_predicates_select_the_same():
     ]
     assert select(found, part("unet")) == select(found, None) == found
     assert select(found, found[3]) == [found[3]] == select(found, [found[3]])
+    assert select(found, lambda site: site.layer == 1) == select(found, layer(1))
+    assert select(found, kind("temporal") & (lambda site: site.layer == 1)) == select(found, "temporal 1")
+    with pytest.raises(AttimeError, match="selects none"):
+        select(found, lambda site: False)
+
+
+@pytest.mark.parametrize("where", [3, [3], ["temporal"], [kind("temporal")], 0.5, b"self"])
+def test_what_is_no_selection_is_refused_in_one_sentence(where):
+    with pytest.raises(AttimeError, match="where selects sites by words") as error:
+        select(sites(MODELS["llama"].made()[0]), where)
+    assert "\n" not in str(error.value)
 
 
 def test_what_selects_nothing_says_what_there_is():

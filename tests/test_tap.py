@@ -1,10 +1,13 @@
 """Watching and steering at sites: the model as it was, what is seen is what happened, and clear sentences."""
 
+import dataclasses
+import threading
 from dataclasses import dataclass
 from typing import Any, cast, final
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 from attime.control import Call, Control, Layout, Traits
@@ -51,6 +54,11 @@ def called(model, inputs):
         if getattr(made, name, None) is not None:
             return getattr(made, name).clone()
     raise AssertionError(made.keys())
+
+
+def modes():
+    """How many function modes this thread has."""
+    return torch._C._len_torch_function_stack()  # pyright: ignore
 
 
 def hooked(model):
@@ -268,3 +276,94 @@ def test_a_model_compiled_before_is_watched():
     assert len(seen) == 2
     assert not torch.allclose(steered, before)
     torch.testing.assert_close(called(compiled, inputs), before)
+
+
+def test_what_a_function_keeps_is_no_view_of_a_larger_map():
+    model, _ = MODELS["llama"].made()
+    ids = torch.randint(4, 60, (1, 50))
+    with watch(model, keep=lambda call: call.maps[:, :, -1]) as seen:
+        called(model, {"input_ids": ids})
+    assert seen.nbytes == sum(record.value.untyped_storage().nbytes() for record in seen)
+
+
+def test_a_map_that_is_too_large_is_refused_before_it_is_made(monkeypatch):
+    model, inputs = MODELS["llama"].made()
+    monkeypatch.setattr(Call, "maps", property(lambda call: pytest.fail("the map was made")))
+    with pytest.raises(AttimeError, match="most_bytes=100,"), watch(model, most_bytes=100):
+        called(model, inputs)
+
+
+def test_blocks_may_end_in_any_order_and_are_not_entered_twice():
+    (one, mine), (two, other) = MODELS["llama"].made(), MODELS["vit"].made()
+    before, first, second = called(two, other), watch(one), watch(two)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    torch.testing.assert_close(called(two, other), before)
+    assert len(second) == 2
+    with pytest.raises(AttimeError, match="is open already"), second:
+        pass
+    second.__exit__(None, None, None)
+    called(one, mine)
+    assert not len(first)
+    assert modes() == 0
+
+
+def test_other_threads_are_watched_and_steered_too():
+    model, inputs = MODELS["llama"].made()
+    made = []
+    thread = threading.Thread(target=lambda: made.append(called(model, inputs)))
+    with steer(model, Flat(), where="language"), watch(model) as seen:
+        thread.start()
+        thread.join()
+        here = called(model, inputs)
+    assert len(seen) == 4
+    assert torch.equal(made[0], here)
+    with watch(model) as alone:
+        thread = threading.Thread(target=lambda: made.append(modes()))
+        thread.start()
+        thread.join()
+    assert made[1] == 0
+    assert not len(alone)
+
+
+def test_a_second_run_in_the_same_block_counts_its_steps_anew():
+    model, inputs = MODELS["animatediff"].made()
+    with watch(model, where="temporal", keep=lambda call: torch.zeros(1)) as seen:
+        for times in ((900, 600, 300), (950, 500, 20), (950, 500, 20)):
+            for time in times:
+                called(model, inputs | {"timestep": torch.tensor([time])})
+    steps = [record.step for record in seen if record.site.name == seen.sites[0].name]
+    assert steps == [0, 1, 2] * 3
+    llama, _ = MODELS["llama"].made()
+    with watch(llama) as seen:
+        for _ in range(2):
+            llama.generate(torch.tensor([[5, 6]]), max_new_tokens=3, do_sample=False, pad_token_id=0, eos_token_id=None)
+    assert [record.step for record in seen if record.site.layer == 0] == [0, 1, 2] * 2
+
+
+def test_attention_that_squeezes_its_logits_is_refused():
+    config = transformers.Gemma2Config(
+        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8,
+    )  # fmt: skip
+    model = transformers.Gemma2ForCausalLM(config)
+    model.set_attn_implementation("eager")
+    with pytest.raises(AttimeError, match="squeezes its logits"), watch(model):
+        pass
+
+
+def test_pictures_of_flux_are_one_frame_behind_the_words():
+    model, inputs = MODELS["flux"].made()
+    with watch(model, keep=lambda call: torch.tensor(dataclasses.astuple(cast(Layout, call.layout)))) as seen:
+        called(model, inputs)
+    assert [record.value.tolist() for record in seen] == [[1, 12, 5, 1, 4]] * 2
+
+
+def test_a_static_cache_has_no_pictures_in_its_spare_room():
+    model, inputs = MODELS["qwen2.5-vl"].made()
+    options = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    with watch(model, where="language", keep=lambda call: cast(Tensor, call.visual)[:, :13].clone()) as seen:
+        model.generate(**inputs, cache_implementation="static", **options)
+    assert len(seen) == 6
+    assert all(record.value.sum() == 8 for record in seen)

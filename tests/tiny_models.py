@@ -282,5 +282,49 @@ MODELS: dict[str, Tiny] = {
         ),
         sites={"transformer joint": 2},
     ),
+    "sd3.5": Tiny(
+        build=lambda: d.SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=2,
+            in_channels=4,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            joint_attention_dim=8,
+            caption_projection_dim=16,
+            pooled_projection_dim=8,
+            out_channels=4,
+            pos_embed_max_size=8,
+            dual_attention_layers=(0,),
+            qk_norm="rms_norm",
+        ),
+        inputs=lambda: _noisy(
+            1, 4, 8, 8, encoder_hidden_states=torch.randn(1, 3, 8), pooled_projections=torch.randn(1, 8)
+        ),
+        sites={"transformer joint": 2, "transformer spatial": 1},
+    ),
+    "flux": Tiny(
+        build=lambda: d.FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=4,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            joint_attention_dim=8,
+            pooled_projection_dim=8,
+            axes_dims_rope=(2, 2, 4),
+        ),
+        inputs=lambda: _noisy(
+            1,
+            12,
+            4,
+            encoder_hidden_states=torch.randn(1, 5, 8),
+            pooled_projections=torch.randn(1, 8),
+            img_ids=torch.cartesian_prod(torch.zeros(1), torch.arange(3.0), torch.arange(4.0)),
+            txt_ids=torch.zeros(5, 3),
+        ),
+        sites={"transformer joint": 2},
+    ),
 }
 """By name."""

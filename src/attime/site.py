@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from attime.errors import AttimeError
 
-__all__ = ["KINDS", "Kind", "Site", "Where", "kind", "layer", "named", "part", "select"]
+__all__ = ["KINDS", "Chosen", "Kind", "Site", "Where", "kind", "layer", "named", "part", "select"]
 
 Kind = Literal["self", "cross", "temporal", "spatial", "joint"]
 """What sees what: tokens of one sequence, another sequence, the same place over time, places of one frame, or places of
@@ -45,17 +45,21 @@ class Where:
     def __call__(self, site: Site) -> bool:
         return self.test(site)
 
-    def __and__(self, other: "Where") -> "Where":
-        return Where(lambda site: self(site) and other(site), f"({self.words} & {other.words})")
+    def __and__(self, other: Callable[[Site], bool]) -> "Where":
+        return Where(lambda site: self(site) and other(site), f"({self} & {other})")
 
-    def __or__(self, other: "Where") -> "Where":
-        return Where(lambda site: self(site) or other(site), f"({self.words} | {other.words})")
+    def __or__(self, other: Callable[[Site], bool]) -> "Where":
+        return Where(lambda site: self(site) or other(site), f"({self} | {other})")
 
     def __invert__(self) -> "Where":
         return Where(lambda site: not self(site), f"~{self.words}")
 
     def __repr__(self) -> str:
         return self.words
+
+
+Chosen = Where | str | Callable[[Site], bool] | Site | Iterable[Site] | None
+"""What selects sites: words, a predicate, the sites themselves, or None for all."""
 
 
 def kind(*kinds: Kind) -> Where:
@@ -83,21 +87,24 @@ def part(name: str) -> Where:
     return Where(lambda site: site.part == name, f"part({name!r})")
 
 
-def select(sites: Sequence[Site], where: "Where | str | Site | Iterable[Site] | None") -> list[Site]:
+def select(sites: Sequence[Site], where: Chosen) -> list[Site]:
     """Those of `sites` that `where` selects; AttimeError, with what there is, if it selects none.
 
     Words are kinds, parts, numbers of layers (`3` or `8-11`) and pieces of paths; a site must fit each kind of word.
     """
-    if isinstance(where, Site):
-        where = [where]
     if where is None:
         found = list(sites)
     elif isinstance(where, str):
         found = [site for site in sites if _fits(site, where.split(), sites)]
-    elif isinstance(where, Where):
+    elif callable(where):
         found = [site for site in sites if where(site)]
     else:
-        wanted = set(where)
+        wanted = list(where) if isinstance(where, Iterable) else [where]
+        if not all(isinstance(each, Site) for each in wanted):
+            raise AttimeError(
+                f"where selects sites by words ('temporal 8-11'), by a predicate (kind, layer, named, part or a function of a "
+                f"site), or is a site or several; got {where!r}."
+            )
         found = [site for site in sites if site in wanted]
     if not found:
         there = sorted({f"{site.part} {site.kind}" for site in sites})

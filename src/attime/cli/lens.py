@@ -99,12 +99,11 @@ def _model(name: str) -> Any:
         from attime.zoo import load
 
         return load(name.removeprefix(ZOO)).model
-    from attime.hub.opened import open_model
+    from attime.hub.opened import MISSING, open_model, reason
 
     try:
         return open_model(name)
-    except (OSError, ValueError, KeyError) as error:
+    except MISSING as error:
         raise AttimeError(
-            f"sites needs zoo:NAME, or a folder or id of a model of transformers or diffusers; {name}: "
-            f"{str(error).strip().splitlines()[0]}"
+            f"sites needs zoo:NAME, or a folder or id of a model of transformers or diffusers; {name}: {reason(error)}"
         ) from None

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attime.control.contract import Layout
 from attime.hub.located import FLAT
@@ -34,6 +35,7 @@ class Geometry:
         self.pictures: Tensor | None = None
         """(batch, tokens so far): which are of pictures."""
         self._when: float | None = None
+        self._began: float | None = None
         self._hook: Any = None
         self._names = inspect.signature(root.forward)
 
@@ -63,22 +65,35 @@ class Geometry:
 
     def visual(self, site: Site, tokens: int) -> Tensor | None:
         """Which of so many keys are of pictures; keys of a language model's past are all that have come."""
-        if self.pictures is None or site.part == "vision" or self.pictures.shape[1] != tokens:
+        if self.pictures is None or site.part == "vision" or self.pictures.shape[1] > tokens:
             return None
-        return self.pictures
+        return F.pad(self.pictures, (0, tokens - self.pictures.shape[1]))  # a static cache has room for more
 
     def _follow(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = self._names.bind_partial(*args, **kwargs).arguments
         given |= given.pop("kwargs", {})
         when = given.get("timestep")
         now = None if when is None else float(torch.as_tensor(when).flatten()[0])
-        if now is None or now != self._when:
+        past = given.get("past_key_values")
+        empty = past is not None and hasattr(past, "get_seq_length") and not past.get_seq_length()
+        if empty or self._turns_back(now):
+            self.step, self._began = -1, now
+        if empty or now is None or now != self._when:
             self.step += 1
-        self._when = now
-        self._clips(given.get("hidden_states", given.get("sample")))
+        self._began, self._when = now if self._began is None else self._began, now
+        self._clips(given.get("hidden_states", given.get("sample")), given.get("img_ids"))
         self._words(given)
 
-    def _clips(self, latents: Any) -> None:
+    def _turns_back(self, now: float | None) -> bool:
+        """Whether time goes the other way for more than half of what it has gone: another run has begun."""
+        if now is None or self._when is None or self._began is None:
+            return False
+        gone, step = self._when - self._began, now - self._when
+        return gone * step < 0 and abs(step) > abs(gone) / 2
+
+    def _clips(self, latents: Any, places: Any) -> None:
+        if isinstance(latents, Tensor) and latents.ndim == 3 and isinstance(places, Tensor):  # one picture, as tokens
+            self.clips, self.clip, self.wide = len(latents), (1, latents.shape[1]), int(places[..., 2].max()) + 1
         if not isinstance(latents, Tensor) or latents.ndim not in (4, 5):
             return
         config: Any = self.root.config

@@ -25,6 +25,7 @@ FLAT = (
 SEEING = ("visual", "vision_tower", "vision_model", "image_encoder", "vision_encoder")
 PARTS = {"text_model": "text", "encoder": "encoder", "decoder": "decoder"}
 IDLE = ("vae", "motion_adapter")  # of a pipeline: attends to no time, or is a copy of what the denoiser holds
+CROSS = ("encoder_attn", "crossattention", "EncDecAttention")
 SIZES = ("num_heads", "heads", "num_attention_heads", "n_heads")
 
 
@@ -56,7 +57,7 @@ def sites(model: object) -> list[Site]:
 def owners(model: object) -> dict[str, nn.Module]:
     """The models in a pipeline that attend, by name; of a model alone, itself without a name."""
     if isinstance(model, nn.Module):
-        return {"": model}
+        return {"": getattr(model, "_orig_mod", model)}  # what torch.compile has wrapped
     components = getattr(model, "components", None)
     if not isinstance(components, dict):
         raise AttimeError(f"sites needs a torch module or a pipeline of diffusers; got a {type(model).__name__}.")
@@ -92,13 +93,13 @@ def _part(owner: str, path: str, root: nn.Module) -> str:
 
 def _kind(path: str, module: nn.Module, root: nn.Module) -> str:
     names = path.split(".")
-    crossed = bool(getattr(module, "is_cross_attention", False)) or names[-1] in ("encoder_attn", "crossattention")
+    crossed = bool(getattr(module, "is_cross_attention", False)) or names[-1] in CROSS
     if any(name in TEMPORAL for name in names):
         return "cross" if crossed else "temporal"
     if type(root).__module__.startswith("diffusers."):
-        if crossed or names[-1] == "attn2":
+        if crossed or (names[-1] == "attn2" and getattr(module, "is_cross_attention", True)):
             return "cross"
-        return "spatial" if type(root).__name__.startswith(FLAT) else "joint"
+        return "spatial" if type(root).__name__.startswith(FLAT) or names[-1] == "attn2" else "joint"
     if crossed:
         return "cross"
     return "spatial" if any(name in SEEING for name in names) or _sees(root) else "self"

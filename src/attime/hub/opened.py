@@ -3,6 +3,8 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -10,13 +12,18 @@ import torch
 import transformers
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 from attime.errors import AttimeError
 
-__all__ = ["Words", "open_model", "pixels", "spectrogram"]
+__all__ = ["MISSING", "Words", "open_model", "pixels", "reason", "spectrogram"]
 
-MISSING = (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError)
+MISSING = (
+    *(OSError, EOFError, UnpicklingError, SafetensorError),
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, ImportError, RuntimeError),
+)
+"""What the libraries raise where a file is missing, damaged or of something else."""
 RATE = 16000
 """Samples per second of `spectrogram`."""
 
@@ -47,7 +54,7 @@ class Words:
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(path)
         except MISSING as error:
             raise AttimeError(
-                f"words for this model need its tokenizer, which {path} does not hold: {_reason(error)}"
+                f"words for this model need its tokenizer, which {path} does not hold: {reason(error)}"
             ) from None
 
     def encode(self, text: str, *, marked: bool = False) -> list[int]:
@@ -117,5 +124,7 @@ def spectrogram(path: str, samples: NDArray[np.float32], *, bands: int, length: 
     return torch.nn.functional.pad(found, (0, length - found.shape[2]), value=float(found.min()))
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]
+def reason(error: Exception) -> str:
+    """What an error says, in one line."""
+    said = "" if isinstance(error, KeyError) else str(error).strip()
+    return shorten(said or repr(error), 300, placeholder=" ...")

@@ -7,8 +7,8 @@ from typing import Any
 from attime.control.contract import Call, Control
 from attime.errors import AttimeError
 from attime.hub.located import sites
-from attime.hub.tap import Chosen, Listener
-from attime.site import select
+from attime.hub.tap import Listener
+from attime.site import Chosen, select
 
 __all__ = ["Steered", "Under", "steer"]
 
@@ -24,7 +24,8 @@ def steer(model: object, *controls: Control, where: Chosen = None) -> "Steered":
     """Put controls under the attention of a model, or of the models of a pipeline, inside a `with`.
 
     Several act one after the other, those of an outer `with` first. Without `where` each acts at the sites for which it is
-    meant. A control of strength 0 changes nothing, bit for bit; afterwards the model is as it was.
+    meant. A control of strength 0 changes nothing, bit for bit (a model whose attention is "eager" computes by "sdpa"
+    meanwhile); afterwards the model is as it was.
 
     Three lines around what is there already. More motion in an AnimateDiffPipeline:
 
@@ -86,6 +87,7 @@ class Under(Listener):
                 f"{', '.join(sorted({f'{site.part} {site.kind}' for site in there}))}."
             )
         super().__init__(model, select(own, control.where if where is None else where))
+        control.check(self.sites)
         self.control, self.notes = control, dict[str, Any]()
 
     def open(self) -> None:

@@ -1,29 +1,28 @@
 """The one place where attime gets between a model and its attention: while a tap is open, calls of
 `scaled_dot_product_attention` at chosen sites go through it, and all others straight on.
 
-Nothing is patched: a tap is a torch function mode and hooks on the modules of its sites, and leaves the model as it was.
+Nothing is patched: a tap is a torch function mode and hooks on the modules of its sites, and leaves the model as it was. Modes
+are of one thread: in others, a site that begins to compute brings the mode along.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
-from transformers import PreTrainedModel
+from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 
 from attime.control.contract import Call, Control, steered
 from attime.errors import AttimeError
 from attime.hub.geometry import Geometry
 from attime.hub.located import owners, sites
-from attime.site import Site, Where, select
+from attime.hub.running import Running, Thread, hidden_states, packed, this_thread, unpacked
+from attime.hub.sdpa import use_sdpa
+from attime.site import Chosen, Site, select
 
-__all__ = ["Chosen", "Listener", "Tap"]
-
-Chosen = Where | str | Site | Iterable[Site] | None
-"""What `where=` takes; see `attime.site.select`."""
+__all__ = ["Listener", "Tap"]
 
 
 class Listener:
@@ -35,6 +34,10 @@ class Listener:
 
     def open(self) -> None:
         """Begin to listen."""
+        if self._taps:
+            raise AttimeError(
+                f"this {type(self).__name__} is open already: leave its `with` before it is entered again."
+            )
         try:
             for owner, root in owners(self.model).items():
                 prefix = f"{owner}." if owner else ""
@@ -88,17 +91,16 @@ class Tap(TorchFunctionMode):
         self.geometry = Geometry(root)
         self._here: dict[str, list[tuple[Listener, Site]]] = {}
         self._hooks: dict[str, list[Any]] = {}
-        self._running: list[tuple[str, Tensor | None, tuple[Tensor, Tensor] | None]] = []
-        self._streams: dict[str, Tensor] = {}
-        self._calls = 0
+        self._thread, self._home = Thread(), this_thread()
         self._eager: list[Any] = []
 
     def join(self, listener: Listener, own: dict[str, Site]) -> None:
         """Hear of the calls of these modules, after everybody who is there already."""
-        self._use_sdpa(own)
+        self._eager += use_sdpa(self.root, own)
         if not self._here:
             self._open[self.root] = self
             self.geometry.open()
+            self._home = this_thread()
             self.__enter__()
         for path, site in own.items():
             if path not in self._hooks:
@@ -106,7 +108,7 @@ class Tap(TorchFunctionMode):
                 self._here[path] = []
                 self._hooks[path] = [
                     module.register_forward_pre_hook(self._enters(path), with_kwargs=True),
-                    module.register_forward_hook(self._leaves, always_call=True),
+                    module.register_forward_hook(self._leaves(path), always_call=True),
                     self.root.get_submodule(path.rpartition(".")[0]).register_forward_pre_hook(
                         self._begins(path), with_kwargs=True
                     ),
@@ -122,17 +124,25 @@ class Tap(TorchFunctionMode):
                 for hook in self._hooks.pop(path):
                     hook.remove()
         if not self._here:
-            self.__exit__(None, None, None)
+            self._go()
             self.geometry.close()
             for config in self._eager:
                 config._attn_implementation = "eager"
             self._eager = []
             del self._open[self.root]
 
+    def _go(self) -> None:
+        """Take the mode from the stack, wherever in it: blocks may end in another order than they began."""
+        above = list[Any]()
+        while this_thread() == self._home and (mode := _pop_mode()) is not self:
+            above.append(mode)
+        for mode in reversed(above):
+            _push_mode(mode)
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention and self._running:
-            self._calls += 1
+        if func is F.scaled_dot_product_attention and self._thread.running:
+            self._thread.running[-1].calls += 1
             return self._attend(*args, **kwargs)
         return func(*args, **kwargs)
 
@@ -147,19 +157,19 @@ class Tap(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        path, hidden, rotary = self._running[-1]
-        here = self._here[path]
+        now = self._thread.running[-1]
+        here = self._here[now.path]
         plain: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
         given, given_mask = query, attn_mask
         site = here[0][1]
-        if _packed(query, hidden, site):
-            query = _unpacked(query)
-            attn_mask = attn_mask if attn_mask is None or attn_mask.shape[1] == 1 else _unpacked(attn_mask)
+        if packed(query, now.hidden, site):
+            query = unpacked(query)
+            attn_mask = attn_mask if attn_mask is None or attn_mask.shape[1] == 1 else unpacked(attn_mask)
         shared = key.shape[1] != query.shape[1]
         repeated = query.shape[1] // key.shape[1]
         call = Call(
             site=site,
-            step=self.geometry.step,
+            step=max(0, self.geometry.step),
             q=query,
             k=key.repeat_interleave(repeated, 1) if shared else key,
             v=value.repeat_interleave(repeated, 1) if shared else value,
@@ -168,9 +178,9 @@ class Tap(TorchFunctionMode):
             causal=is_causal,
             layout=self.geometry.layout(site, query.shape[0], query.shape[2]),
             visual=self.geometry.visual(site, key.shape[2]),
-            hidden=hidden,
-            stream=self._streams.get(path),
-            rotary=rotary,
+            hidden=now.hidden,
+            stream=now.stream,
+            rotary=now.rotary,
         )
         controls = [each for listener, _ in here for each in listener.controls(call)]
 
@@ -191,58 +201,32 @@ class Tap(TorchFunctionMode):
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             turned = kwargs.get("position_embeddings")
             rotary = turned if isinstance(turned, tuple) and turned[0].ndim == 3 else None
-            self._running.append((path, _hidden(args, kwargs), rotary))
-            self._calls = 0
+            stream = self._thread.streams.pop(path, None)
+            self._thread.running.append(Running(path, hidden_states(args, kwargs), rotary, stream))
+            if this_thread() != self._home:
+                self.__enter__()
 
         return hook
 
     def _begins(self, path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            hidden = _hidden(args, kwargs)
+            hidden = hidden_states(args, kwargs)
             if hidden is not None:
-                self._streams[path] = hidden
+                self._thread.streams[path] = hidden
 
         return hook
 
-    def _leaves(self, module: nn.Module, args: Any, output: Any) -> None:
-        path, *_ = self._running.pop()
-        self._streams.pop(path, None)
-        if not self._calls and output is not None:
-            raise AttimeError(
-                f"{path} ran without torch's scaled_dot_product_attention, so nobody can look at it or steer it: give the "
-                f"model the sdpa attention (set_attn_implementation('sdpa'), or AttnProcessor2_0 in diffusers)."
-            )
+    def _leaves(self, path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            running = self._thread.running
+            if not running or running[-1].path != path:  # another hook failed before this module began
+                return
+            if this_thread() != self._home:
+                self.__exit__(None, None, None)
+            if not running.pop().calls and output is not None:
+                raise AttimeError(
+                    f"{path} ran without torch's scaled_dot_product_attention, so nobody can look at it or steer it: give the "
+                    f"model the sdpa attention (set_attn_implementation('sdpa'), or AttnProcessor2_0 in diffusers)."
+                )
 
-    def _use_sdpa(self, own: Iterable[str]) -> None:
-        """Models of transformers compute attention by torch's own function as long as the tap is open."""
-        others: dict[int, Any] = {}
-        for path, model in self.root.named_modules():
-            if isinstance(model, PreTrainedModel) and any(site.startswith(path) for site in own):
-                name = model.config._attn_implementation
-                if name not in ("sdpa", "eager"):
-                    raise AttimeError(
-                        f"{type(model).__name__} computes attention by {name!r}, which hides it: call "
-                        f"set_attn_implementation('sdpa') first, or detach the memory."
-                    )
-                if name == "eager":
-                    others[id(model.config)] = model.config  # several parts of a model may share one
-        for config in others.values():
-            self._eager.append(config)
-            config._attn_implementation = "sdpa"
-
-
-def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """The hidden states that a module is called with."""
-    hidden = kwargs.get("hidden_states", args[0] if args else None)
-    return hidden if isinstance(hidden, Tensor) else None
-
-
-def _packed(query: Tensor, hidden: Tensor | None, site: Site) -> bool:
-    """Whether the heads that share keys stand where queries do, as transformers has them for one token with a mask."""
-    one = hidden is not None and hidden.ndim == 3 and hidden.shape[1] == 1
-    return one and query.shape[1] < site.heads == query.shape[1] * query.shape[2]
-
-
-def _unpacked(packed: Tensor) -> Tensor:
-    """(batch shared heads dim) as (batch heads 1 dim)."""
-    return packed.reshape(len(packed), -1, 1, packed.shape[-1])
+        return hook

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from attime.control.contract import Call
 from attime.errors import AttimeError
-from attime.hub.tap import Chosen, Listener
-from attime.site import Site
+from attime.hub.tap import Listener
+from attime.site import Chosen, Site
 
 __all__ = ["Record", "Watched", "watch"]
 
@@ -33,7 +33,8 @@ def watch(
 
     `keep` is maps, scores, outputs, queries, keys or values (batch heads query key, or batch heads time head_dim), or a
     function of a `Call` that makes a tensor, or None, so that no more is held than that. With `detach=False` gradients flow through
-    what is kept. More than `most_bytes` is an error. Outputs of the model are the same, bit for bit.
+    what is kept. More than `most_bytes` is an error. Outputs of the model are the same, bit for bit; those of a model whose
+    attention is "eager" are those of "sdpa" meanwhile.
     """
     return Watched(model, where, keep, most_bytes, detach)
 
@@ -60,6 +61,8 @@ class Watched(Listener):
         self.nbytes = 0
 
     def see(self, call: Call, out: Tensor) -> None:
+        if self.keep in ("maps", "scores"):
+            self._allow(call, call.q.shape[:3].numel() * call.k.shape[2] * max(4, call.q.element_size()))
         value = self.KEPT[self.keep](call, out) if isinstance(self.keep, str) else self.keep(call)
         if value is None:
             return
@@ -67,17 +70,22 @@ class Watched(Listener):
             raise AttimeError(
                 f"what watch keeps must be a tensor; keep made a {type(value).__name__} at {call.site.name}."
             )
-        value = value.detach() if self.detach else value
-        if isinstance(self.keep, str) and self.keep in ("outputs", "queries", "keys", "values"):
-            value = value.clone() if self.detach else value
+        self._allow(call, value.nbytes)
+        if self.detach:
+            value = value.detach()
+            larger = value.untyped_storage().nbytes() > value.nbytes  # a view would keep all of what it is of
+            value = value.clone() if larger or self.keep in ("outputs", "queries", "keys", "values") else value
         self.nbytes += value.nbytes
-        if self.nbytes > self.most_bytes:
+        self.records.append(Record(site=call.site, step=call.step, value=value))
+
+    def _allow(self, call: Call, more: int) -> None:
+        """AttimeError if so many bytes are too many."""
+        if self.nbytes + more > self.most_bytes:
             self.records = []
             raise AttimeError(
                 f"watch would hold more than most_bytes={self.most_bytes:,}, at {call.site.name} in step {call.step}: select "
                 f"fewer sites, keep a statistic (keep=lambda call: call.maps.mean(0)), or allow more."
             )
-        self.records.append(Record(site=call.site, step=call.step, value=value))
 
     def __getitem__(self, site: Site | str) -> list[Tensor]:
         """What one site has made, call after call; a site or its path."""

@@ -9,7 +9,7 @@ import torch
 
 from attime.control.contract import Call
 from attime.errors import AttimeError
-from attime.report.lens.given import Wish, film, short
+from attime.report.lens.given import Wish, film, known, short
 from attime.report.lens.page import Axis, Look
 from attime.report.lens.pictures import patches
 from attime.report.lens.seen import Side, cells, see
@@ -57,8 +57,8 @@ def look(model: Any, path: str, wish: Wish) -> Look:
         seen = [mark] * (len(pictures) * places[0] * places[1] + 1)
     moments = f"{len(pictures)} moments are seen, each" if len(pictures) > 1 else "The picture is seen"
     notes.append(f"{moments} as {shown.shape[1]} x {shown.shape[2]} pixels.")
-    ids = words.asked(wish.ask, seen)
-    answer = _answered(model, _inputs(model, ids, mark, inputs), words)
+    ids = known(words.asked(wish.ask, seen), model)
+    answer = _answered(model, _inputs(model, ids, mark, inputs), words, mark)
     ids = [*ids, *answer]
     sides["tokens"] = _tokens(ids, mark, words, len(pictures), places, room, notes)
 
@@ -118,12 +118,16 @@ def _inputs(model: Any, ids: list[int], mark: int, seen: dict[str, Any]) -> dict
     return inputs
 
 
-def _answered(model: Any, inputs: dict[str, Any], words: Any) -> list[int]:
-    """The likeliest tokens, up to the end or so many."""
+def _answered(model: Any, inputs: dict[str, Any], words: Any, mark: int) -> list[int]:
+    """The likeliest tokens but `mark`, which stands for what is seen, up to the end or so many."""
     ends = {words.tokenizer.eos_token_id, words.tokenizer.pad_token_id}
     with torch.no_grad():
         made = model.generate(
-            **inputs, max_new_tokens=ANSWER, do_sample=False, pad_token_id=words.tokenizer.pad_token_id or 0
+            **inputs,
+            max_new_tokens=ANSWER,
+            do_sample=False,
+            pad_token_id=words.tokenizer.pad_token_id or 0,
+            suppress_tokens=[mark],
         )
     said = made[0, inputs["input_ids"].shape[1] :].tolist()
     return said[: next((place for place, each in enumerate(said) if each in ends), len(said))]

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from attime.errors import AttimeError
 from attime.report.lens.page import MOST
@@ -12,7 +14,7 @@ from attime.site import Where
 from attime.streams.audio import Audio
 from attime.streams.video import Video
 
-__all__ = ["Wish", "film", "first", "short", "sound", "text"]
+__all__ = ["Wish", "film", "first", "known", "short", "sound", "text"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class Wish:
     """Of a film or sound; None: what suits the model."""
 
     def __post_init__(self) -> None:
+        if self.ask is not None and not self.ask.strip():
+            raise AttimeError(f"--ask needs words; got {self.ask!r}.")
         if self.tokens is not None and not 8 <= self.tokens <= MOST:
             raise AttimeError(f"lens shows 8 to {MOST} tokens; got --tokens {self.tokens}.")
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
@@ -43,18 +47,43 @@ class Wish:
 
 def text(given: str) -> str:
     """A file's text, or the words themselves."""
-    words = Path(given).read_text(encoding="utf-8", errors="replace") if _is_file(given) else given
+    words = given
+    if _is_file(given):
+        try:
+            words = Path(given).read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise AttimeError(f"this model reads a text, and the file cannot be read: {error}.") from None
+        if "\0" in words:
+            raise AttimeError(f"this model reads a text or a file of text in UTF-8; {given} is another file.")
     if not words:
         raise AttimeError("there is nothing to look at: the text is empty.")
     return words
 
 
-def first(ids: list[int], wish: Wish) -> tuple[list[int], list[str]]:
-    """As many tokens as are shown."""
-    if len(ids) <= wish.most:
-        return ids, []
-    more = f"--tokens {len(ids)} shows all" if len(ids) <= MOST else f"--tokens shows up to {MOST}"
-    return ids[: wish.most], [f"Of {len(ids):,} tokens the first {wish.most} are read: {more}."]
+def first(ids: list[int], wish: Wish, model: Any = None) -> tuple[list[int], list[str]]:
+    """As many tokens as are shown and as a model of transformers has places for, all of them `known`."""
+    places = MOST if model is None else _places(model)
+    room = min(wish.most, places)
+    shown = ids[:room] if model is None else known(ids[:room], model)
+    if len(ids) <= room:
+        return shown, []
+    most = min(places, MOST)
+    more = f"--tokens {len(ids)} shows all" if len(ids) <= most else f"--tokens shows up to {most}"
+    more = "the model has places for no more" if places < wish.most else more
+    return shown, [f"Of {len(ids):,} tokens the first {room} are read: {more}."]
+
+
+def known(ids: list[int], model: Any) -> list[int]:
+    """The tokens; AttimeError if there are none, or some that the model does not have."""
+    if not ids:
+        raise AttimeError("there is nothing to look at: the tokenizer makes no tokens of this text.")
+    size = getattr(model.config.get_text_config(), "vocab_size", None)
+    if size and max(ids) >= size:
+        raise AttimeError(
+            f"the tokenizer makes token {max(ids)} of this text, and the model knows 0 to {size - 1}: put the tokenizer beside it "
+            f"with which it was trained."
+        )
+    return ids
 
 
 def film(wish: Wish, *, fps: float, seconds: float) -> tuple[NDArray[np.uint8], list[str]]:
@@ -97,6 +126,14 @@ def _cut(duration: float, span: float, what: str, most: float = float("inf")) ->
         return []
     more = "--seconds takes more or less" if span < most else "the model takes no more at a time"
     return [f"Of {duration:.1f} s of {what} the first {span:g} s are shown: {more}."]
+
+
+def _places(model: Any) -> int:
+    """Tokens that a model of transformers was made for; MOST, if it does not say."""
+    places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    tables = [each for name, each in model.named_modules() if isinstance(each, nn.Embedding) and "position" in name]
+    before = max((1 + each.padding_idx for each in tables if each.padding_idx is not None), default=0)
+    return places - before if isinstance(places, int) and places > before else MOST
 
 
 def _is_file(given: str) -> bool:

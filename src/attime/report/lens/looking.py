@@ -19,16 +19,15 @@ def look_at_zoo(name: str, wish: Wish) -> Look:
 def look_at_model(path: str, wish: Wish) -> Look:
     """A model of transformers from a folder or hub id: a text for language models, a picture or film for those that see, sound for
     those that hear."""
-    from attime.hub.opened import open_model
+    from attime.hub.opened import MISSING, open_model, reason
 
     if wish.step is not None:
         raise AttimeError(f"--step is a denoising step of the zoo's painters; {path} is none: leave it out.")
     try:
         model = open_model(path)
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
+    except MISSING as error:
         raise AttimeError(
-            f"lens needs zoo:NAME, or a folder or id of a model of transformers; {path}: {reason}"
+            f"lens needs zoo:NAME, or a folder or id of a model of transformers; {path}: {reason(error)}"
         ) from None
     return _reader(model, path)(model, path, wish)
 

@@ -37,8 +37,10 @@ def look(model: Any, path: str, wish: Wish) -> Look:
             notes.append("Only the picture is given; --ask 'a photo of a cat' gives words to the text tower.")
         else:
             words = Words(path)
-            ids = words.encode(wish.ask, marked=True)
-            ids, cut = first(ids[: model.config.text_config.max_position_embeddings], wish)
+            whole = words.encode(wish.ask, marked=True)
+            ids, cut = first(whole, wish, model)
+            if whole[-1] == words.tokenizer.eos_token_id:
+                ids = [*ids[:-1], whole[-1]]  # it is where these models say what they have read
             notes += cut
             inputs["input_ids"] = torch.tensor([ids])
             sides["words"] = Side(axis=Axis(labels=words.labels(ids)))

@@ -29,7 +29,7 @@ def look(model: Any, path: str, wish: Wish) -> Look:
         )
     given = text(wish.given)
     words = Words(path)
-    ids, notes = first(words.encode(given, marked=True), wish)
+    ids, notes = first(words.encode(given, marked=True), wish, model)
     return read(model, f"{path} reads {short(wish.given)}", ids, words.labels(ids), wish, notes)
 
 
