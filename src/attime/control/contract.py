@@ -1,7 +1,7 @@
 """What a control is: pure functions on what one attention call computes, at the sites and steps where it acts."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attime.control.given import check_given
 from attime.errors import AttimeError
 from attime.part import Part
 from attime.site import Kind, Site, Where
@@ -47,7 +48,7 @@ class Call:
 
     site: Site
     step: int
-    """Forward passes of the model, or changes of its time step, since the block was entered."""
+    """Forward passes of the model, or changes of its time step, since the block was entered or another run began in it."""
     q: Heads
     k: Heads
     """As attention sees them, rotated; key-value heads are repeated for their query heads."""
@@ -140,9 +141,25 @@ class Control(Part):
     steps: range | None = None
     """Steps at which it acts; None: all."""
 
+    def __new__(cls, *args: Any, **given: Any):
+        """AttimeError if a field is given what is not of its type, or a number that is not finite."""
+        check_given(cls.__name__, fields(cls), given)
+        return super().__new__(cls)
+
+    def check(self, sites: Sequence[Site]) -> None:
+        """AttimeError if it could never act as it should at the sites of a model that it is put on."""
+
     def heads(self, call: Call) -> tuple[Heads, Heads, Heads]:
         """Queries, keys and values before the scores."""
         return call.q, call.k, call.v
+
+    def layout(self, call: Call) -> Layout | None:
+        """Where tokens are in what `heads` makes of the call.
+
+        Who overrides it may put queries into other rows, and back into their own in `outputs`: it acts nearest to attention,
+        between the `heads` and the `outputs` of all others, whatever the order.
+        """
+        return call.layout
 
     def scores(self, scores: Maps, call: Call) -> Maps:
         """Logits before the softmax."""
@@ -165,6 +182,11 @@ class Control(Part):
         """The stages that this class overrides."""
         return tuple(stage for stage in STAGES if getattr(cls, stage) is not getattr(Control, stage))
 
+    @classmethod
+    def regroups(cls) -> bool:
+        """Whether it may put queries into other rows."""
+        return cls.layout is not Control.layout
+
 
 def steered(
     call: Call,
@@ -175,14 +197,25 @@ def steered(
 ) -> Heads:
     """Outputs of a call under controls, each with its own notes; `fast` is attention where nobody asks for scores or maps.
 
-    With `explicit`, outputs are computed from the map all the same, so that gradients reach it. What the controls made of queries, keys, values, scores and maps is what `call` holds afterwards.
+    With `explicit`, outputs are computed from the map all the same, so that gradients reach it. What the controls made of
+    queries, keys, values, scores, maps and layout is what `call` holds afterwards.
     """
     notes = call.notes
     stages = {stage for control, _ in controls for stage in control.stages()}
     explicit = explicit or bool(stages & {"scores", "maps"})
+    controls = sorted(controls, key=lambda each: each[0].regroups())
+    inner = list[tuple[Control, Call]]()
     for control, own in controls:
         call.notes = own
-        call.q, call.k, call.v = control.heads(call)
+        (q, k, v), layout = control.heads(call), control.layout(call)
+        if control.regroups():
+            inner.append((control, replace(call)))
+        elif q.shape[:3] != call.q.shape[:3]:
+            raise AttimeError(
+                f"{type(control).__name__} must keep the queries (batch heads time) of {call.site.name} as they are, "
+                f"{tuple(call.q.shape[:3])}, or say by layout how they lie now; it made {tuple(q.shape[:3])}."
+            )
+        call.q, call.k, call.v, call.layout = q, k, v, layout
     if "heads" in stages:
         for stage in ("scores", "maps"):
             call.__dict__.pop(stage, None)
@@ -201,8 +234,11 @@ def steered(
                     )
             setattr(call, stage, now)
         out = call.maps.to(call.v.dtype) @ call.v
-    for control, own in controls:
-        call.notes = own
-        out = control.outputs(out, call)
+    whole = call
+    for control, whole in reversed(inner):
+        out = control.outputs(out, whole)
+    for control, own in controls[: len(controls) - len(inner)]:
+        whole.notes = own
+        out = control.outputs(out, whole)
     call.notes = notes
     return out

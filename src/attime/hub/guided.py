@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from attime.control.contract import Call, Control
+from attime.control.given import is_number
 from attime.errors import AttimeError
 from attime.hub.located import owners
 from attime.hub.steered import Under
-from attime.hub.tap import Chosen
+from attime.site import Chosen
 
 __all__ = ["Guided", "guide"]
 
@@ -28,9 +29,10 @@ class Guided:
     """A model under guidance; see `guide`."""
 
     def __init__(self, model: object, controls: tuple[Control, ...], scale: float, where: Chosen) -> None:
-        if not controls or not all(isinstance(each, Control) for each in controls) or scale < 0:
+        if not controls or not all(isinstance(each, Control) for each in controls) or not is_number(scale) or scale < 0:
             raise AttimeError(
-                f"guide needs controls such as PerturbedHeads() and a scale >= 0; got {controls or 'none'} and scale={scale}."
+                f"guide needs controls such as PerturbedHeads() and a finite scale >= 0; got {controls or 'none'} and "
+                f"scale={scale!r}."
             )
         self.scale = scale
         self._under = [_Worse(model, control, where) for control in controls]

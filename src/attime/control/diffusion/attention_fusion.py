@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from attime.control.chosen import check_source, check_words
 from attime.control.contract import Call, Control, Layout, Traits
 from attime.errors import AttimeError
 from attime.site import Site
@@ -48,11 +49,19 @@ class AttentionFusion(Control):
     """Steps with the words' attention of the source; None: all of `steps`."""
 
     def __post_init__(self) -> None:
-        if not any(site.kind == "cross" for site in self.source) or not self.words or self.threshold < 0:
+        crossed = {site: given for site, given in self.source.items() if site.kind == "cross"}
+        if not crossed or not self.words or self.threshold < 0 or not 0 <= self.strength <= 1:
             raise AttimeError(
-                f"AttentionFusion needs maps of a cross site among its source, an edited word and threshold >= 0; got maps of "
-                f"{len(self.source)} sites, words={self.words}, threshold={self.threshold}."
+                f"AttentionFusion needs maps of a cross site among its source, an edited word, threshold >= 0 and strength from 0 "
+                f"to 1; got maps of {len(self.source)} sites, words={self.words}, threshold={self.threshold}, "
+                f"strength={self.strength}."
             )
+        for site, given in crossed.items():
+            for each in given:
+                check_words(self, self.words, site, each.shape[-1])
+
+    def check(self, sites: Sequence[Site]) -> None:
+        check_source(self, self.source, sites)
 
     def maps(self, maps: Maps, call: Call) -> Maps:
         given = self.source.get(call.site, ())

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attime.control.chosen import check_words
 from attime.control.contract import Call, Control, Traits
 from attime.errors import AttimeError
 
@@ -52,10 +53,7 @@ class FromFirst(Control):
             return maps
         made = self._first(maps, call)
         if self.words and call.site.kind == "cross":
-            if max(self.words) >= maps.shape[-1] or min(self.words) < 0:
-                raise AttimeError(
-                    f"FromFirst was told of words {self.words}, and {call.site.name} sees words 0 to {maps.shape[-1] - 1}."
-                )
+            check_words(self, self.words, call.site, maps.shape[-1])
             words = torch.tensor(self.words, device=maps.device)
             made = made.index_copy(3, words, maps[..., words])
         return made

@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attime.control.chosen import Head, chosen_heads
+from attime.control.chosen import Head, check_heads, chosen_heads
 from attime.control.contract import Call, Control, Traits
 from attime.errors import AttimeError
+from attime.site import Site
 
 __all__ = ["PerturbedHeads", "hunt"]
 
@@ -40,6 +41,9 @@ class PerturbedHeads(Control):
             raise AttimeError(
                 f"PerturbedHeads goes a share of the way, strength from 0 to 1; got strength={self.strength}."
             )
+
+    def check(self, sites: Sequence[Site]) -> None:
+        check_heads(self, self.chosen, sites)
 
     def acts(self, call: Call) -> bool:
         return super().acts(call) and bool(chosen_heads(self.chosen, call))

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attime.control.chosen import check_source
 from attime.control.contract import Call, Control, Traits
 from attime.errors import AttimeError
 from attime.site import Site
@@ -45,6 +46,9 @@ class ScoreTransfer(Control):
                 f"ScoreTransfer needs the scores of a site or more and strength from 0 to 1; got {len(self.source)} sites and "
                 f"strength={self.strength}."
             )
+
+    def check(self, sites: Sequence[Site]) -> None:
+        check_source(self, self.source, sites)
 
     def scores(self, scores: Maps, call: Call) -> Maps:
         if self.strength == 0 or call.site not in self.source:

@@ -20,8 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attime.control.chosen import check_words
 from attime.control.contract import Call, Control, Traits
 from attime.errors import AttimeError
+from attime.site import Site
 
 __all__ = ["SubjectKeys"]
 
@@ -46,6 +48,15 @@ class SubjectKeys(Control):
             raise AttimeError(
                 f"SubjectKeys needs words from 0 on, a share above 0 up to 1, and a strength of 1 (on) or 0; got "
                 f"words={self.words}, share={self.share}, strength={self.strength}."
+            )
+
+    def check(self, sites: Sequence[Site]) -> None:
+        kinds = {site.kind for site in sites}
+        if "cross" not in kinds or kinds == {"cross"}:
+            raise AttimeError(
+                f"SubjectKeys finds the subject in cross attention and gives it to spatial or joint attention, so it needs both; "
+                f"the sites that it is put on are {' and '.join(sorted(kinds))} alone: choose others by where, or a model that "
+                f"reads words by cross attention."
             )
 
     def heads(self, call: Call) -> tuple[Heads, Heads, Heads]:
@@ -75,10 +86,7 @@ class SubjectKeys(Control):
 
     def _subject(self, call: Call) -> Float[Tensor, "clips frames places"]:
         """How much every place of every frame attends to the subject's words."""
-        if max(self.words) >= call.k.shape[2]:
-            raise AttimeError(
-                f"SubjectKeys was told of word {max(self.words)}, and {call.site.name} sees words 0 to {call.k.shape[2] - 1}."
-            )
+        check_words(self, self.words, call.site, call.k.shape[2])
         return _framed(call.maps[..., list(self.words)].sum(-1, keepdim=True), call).mean(2).squeeze(-1)
 
     @classmethod

@@ -12,7 +12,7 @@ Differs: the share is drawn from seed, layer and step, so that a clip can be pai
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
@@ -20,7 +20,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attime.control.contract import Call, Control, Traits
+from attime.control.contract import Call, Control, Layout, Traits
 from attime.errors import AttimeError
 
 __all__ = ["Windows"]
@@ -63,6 +63,12 @@ class Windows(Control):
             return rearrange(grid, "b heads (n h) (m w) d -> (b n m) heads (h w) d", n=n, m=m)
 
         return cut(call.q), cut(call.k), cut(call.v)
+
+    def layout(self, call: Call) -> Layout | None:
+        if self.strength == 0 or call.layout is None or call.layout.wide is None:
+            return call.layout
+        (n, m), now = self.windows, call.layout
+        return replace(now, places=now.places // (n * m), rows=now.rows * n * m, wide=call.layout.wide // m)
 
     def outputs(self, out: Heads, call: Call) -> Heads:
         if self.strength == 0 or call.layout is None or call.layout.wide is None:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attime.control.chosen import check_words
 from attime.control.contract import Call, Control, Traits
 from attime.errors import AttimeError
 
@@ -47,10 +48,7 @@ class WordWeight(Control):
     def maps(self, maps: Maps, call: Call) -> Maps:
         if self.strength == 0:
             return maps
-        if max(self.words) >= maps.shape[-1]:
-            raise AttimeError(
-                f"WordWeight was told of word {max(self.words)}, and {call.site.name} sees words 0 to {maps.shape[-1] - 1}."
-            )
+        check_words(self, self.words, call.site, maps.shape[-1])
         word = torch.zeros(maps.shape[-1], dtype=torch.bool, device=maps.device)
         word[list(self.words)] = True
         there = word & self._queries(call).to(maps.device)[:, None, :, None] & (maps > 0)

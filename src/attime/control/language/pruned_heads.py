@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attime.control.chosen import Head, chosen_heads
+from attime.control.chosen import Head, check_heads, chosen_heads
 from attime.control.contract import Call, Control
 from attime.errors import AttimeError
+from attime.site import Site
 
 __all__ = ["PrunedHeads"]
 
@@ -38,6 +39,9 @@ class PrunedHeads(Control):
             raise AttimeError(
                 f"PrunedHeads takes out a share of what heads say, strength from 0 to 1; got strength={self.strength}."
             )
+
+    def check(self, sites: Sequence[Site]) -> None:
+        check_heads(self, self.chosen, sites)
 
     def acts(self, call: Call) -> bool:
         return super().acts(call) and bool(chosen_heads(self.chosen, call))

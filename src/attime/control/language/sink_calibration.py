@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attime.control.chosen import check_heads, chosen_heads
 from attime.control.contract import Call, Control, Traits
 from attime.errors import AttimeError
-from attime.site import Where, layer
+from attime.site import Site, Where, layer
 
 __all__ = ["SinkCalibration", "helpful_heads"]
 
@@ -48,10 +49,15 @@ class SinkCalibration(Control):
                 f"threshold={self.threshold}."
             )
 
+    def check(self, sites: Sequence[Site]) -> None:
+        check_heads(self, self.chosen, sites)
+
     def maps(self, maps: Maps, call: Call) -> Maps:
-        heads = self._heads(call, maps.shape[1], maps.device)
-        if self.strength == 0 or maps.shape[2] != maps.shape[3] or not heads.any():
+        here = chosen_heads(self.chosen, call)
+        if self.strength == 0 or maps.shape[2] != maps.shape[3] or not here:
             return maps
+        heads = torch.zeros(maps.shape[1], dtype=torch.bool, device=maps.device)
+        heads[here] = True
         queries = call.seen.to(maps.dtype).expand_as(maps).sum(2).clamp(min=1)
         sinks = maps.sum(2) / queries > self.threshold
         sinks = (sinks & (sinks.cumsum(-1) > 1) & heads[:, None])[:, :, None]
@@ -59,17 +65,6 @@ class SinkCalibration(Control):
         others = (maps * ~sinks).sum(-1, keepdim=True)
         moved = torch.where(sinks, (1 - self.strength) * maps, maps * (1 + self.strength * taken / others))
         return torch.where((taken > 0) & (others > 0), moved, maps)
-
-    def _heads(self, call: Call, count: int, device: torch.device) -> Tensor:
-        """(heads): where it acts at this site."""
-        if self.chosen is None:
-            return torch.ones(count, dtype=torch.bool, device=device)
-        here = [head for number, head in self.chosen if number == call.site.layer]
-        if here and max(here) >= count:
-            raise AttimeError(
-                f"SinkCalibration was given head {max(here)} of layer {call.site.layer}, which has {count}."
-            )
-        return torch.isin(torch.arange(count, device=device), torch.tensor(here, dtype=torch.long, device=device))
 
     @classmethod
     def examples(cls) -> Sequence["SinkCalibration"]:
