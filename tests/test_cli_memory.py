@@ -1,6 +1,8 @@
 """`attime stream` and `attime compare --memory` as a user types them: bits, disk, models from a folder, the page, mistakes."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,14 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from attime.cli import main
+from attime.cli import main, memories, stream
 from attime.cli.memories import DEFAULT
+from attime.cli.parser import parser
+from attime.errors import AttimeError
 from attime.hub.stream import text_model
-from attime.memory.named import find_policy
+from attime.memory.contract import Policy
+from attime.memory.named import find_policy, memory_parts
+from attime.memory.quantize import Quantize
 from attime.tasks.result import Comparison
 
 TEXT = "def total(values):\n    return sum(values)\n\n\nclass Ledger:\n    lines: list[int]\n"
@@ -113,9 +119,121 @@ def test_the_same_at_its_defaults_in_words(capsys: pytest.CaptureFixture[str], t
     assert all(find_policy(name) is not None for name in DEFAULT)
 
 
+def test_results_that_cannot_be_written_are_told_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "taken" / "memories.json").mkdir(parents=True)
+    reads = ["compare", "--memory", "none", str(text), "--out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(memories, "_row", lambda *_: pytest.fail("it was read all the same"))
+        for out in (text, text / "inside", tmp_path / "taken"):
+            assert "--out" in wrong(capsys, *reads, str(out))
+        assert "two or more; got -5" in wrong(capsys, *reads, str(tmp_path / "out"), "--tokens", "-5")
+        assert not (tmp_path / "out").exists()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(memories, "write_page", full)
+    assert main([*reads, str(tmp_path / "out"), "--tokens", "60"]) == 2
+    said = capsys.readouterr()
+    assert "perplexity" in said.out, "what was measured is told all the same"
+    assert "No space left" in said.err
+
+
+def test_a_policy_that_breaks_is_one_failed_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: Path, folder: Path, tmp_path: Path
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no such shape")
+
+    monkeypatch.setattr(memory_parts()["KeyNorm"], "rate", broken)
+    policies = ["none", "Evict(score=KeyNorm(), budget=28, recent=8, every=8)"]
+    arguments = ["compare", "--memory", *policies, str(text), "--model", str(folder), "--out", str(tmp_path)]
+    rows = {row["name"]: row for row in told(capsys, *arguments)["rows"]}
+    assert rows["none"]["status"] == "done"
+    assert "no such shape" in rows[policies[1]]["error"]
+
+
+def test_a_full_disk_ends_with_what_was_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: Path, tmp_path: Path
+) -> None:
+    real, left = os.pwrite, iter(range(12))
+
+    def pwrite(file: int, data: Any, at: int) -> int:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    small = ["--memory", "sinks=4,window=60,every=15", "--disk", str(tmp_path / "disk"), "--chunk", "32"]
+    for json_too in ([], ["--json"]):
+        left = iter(range(12))
+        assert main(["stream", str(text), *small, *json_too]) == 2
+        said = capsys.readouterr()
+        assert "No space left" in said.err
+        assert said.err.count("\n") == 1
+        assert json.loads(said.out)["tokens"] > 60 if json_too else "nats each" in said.out
+        assert list((tmp_path / "disk").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("memory", "sinks"), [("sinks=16,window=60", 16), ("sinks=0,window=60", 0), ("none", 4), ("Contiguous()", 4)]
+)
+def test_sinks_stay_exact_beside_bits(memory: str, sinks: int) -> None:
+    arguments = ["stream", "-", "--memory", memory, "--quantize", "4"]
+    made = stream._memory(parser().parse_args(arguments), None)
+    assert [each.sinks for each in made.policies if isinstance(each, Quantize)] == [sinks]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Evict(score='x', budget=200)", "needs score to be one of Expected, KeyNorm"),
+        ("Evict(score=SinkWindow(), budget=200)", "needs score to be one of"),
+        ("Evict(score=KeyNorm(), budget='5')", "needs budget to be a whole number or one of Adaptive"),
+        ("Evict(score=KeyNorm(), budget=200.5)", "needs budget"),
+        ("Evict(score=KeyNorm(), budget=KeyNorm())", "needs budget"),
+        ("Evict(score=KeyNorm(), action=KeyNorm())", "needs action to be one of Compensate"),
+        ("Evict(score=KeyNorm(), budget=PerHead(heads=(0, 1), others=200))", r"needs heads to be a tuple \(a tuple"),
+        ("Evict(score=KeyNorm(), budget=PerLayer(entries=(200, 'x')))", "needs entries"),
+        ("SinkWindow(window=1e3)", "needs window to be a whole number; got 1000.0"),
+        ("Retrieve(where=3)", "needs where to be one of InMemory, OnDisk; got 3"),
+        ("Retrieve(by='foo')", "needs by to be 'token' or 'question'; got 'foo'"),
+        ("Convolution(mixing=1)", "needs Mixing made in Python"),
+        ("Score()", "is a kind of part"),
+        ("Evict()", "needs score: one of"),
+        ("SinkWindow(width=3)", "has no option width; it has sinks, window, every"),
+        ("SinkWindow(**{'sinks': 3})", "must read name=value"),
+        ("SinkWindow(sinks=1, sinks=2)", "given sinks twice"),
+        ("sinks=4,window=40,sinks=9", "each option once"),
+        ("{[]: 1}", "neither a value nor a part"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_told(text: str, words: str) -> None:
+    with pytest.raises(AttimeError, match=words) as error:
+        find_policy(text)
+    assert "\n" not in str(error.value)
+
+
+def test_options_of_the_right_kind_are_taken() -> None:
+    policies = [part for part in memory_parts().values() if issubclass(part, Policy) and part.__name__ != "Convolution"]
+    for example in (each for part in policies for each in part.examples()):
+        assert find_policy(repr(example)).policies == (example,)
+    with pytest.raises(AttimeError, match="has no Elephant") as error:
+        find_policy("Elephant")
+    assert all(part.__name__ in str(error.value) for part in policies)
+    assert "Convolution" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["compare", "--memory", "none", "nofile.txt"], "no text file 'nofile.txt' and no such policy"),
+        (["compare", "--memory", "none", "tests"], "no text file 'tests' and no such policy"),
+        (["compare", "--memory", "none", "Evict(score='x',budget=200)"], "needs score"),
+        (["stream", "pyproject.toml", "--memory", "SinkWindow(window=40.5)"], "needs window"),
+        (["stream", "pyproject.toml", "--disk", ""], "name of a folder"),
         (["stream", "pyproject.toml", "--memory", "Evict(score=KeyNorm())", "--disk", "parked"], "parks what leaves"),
         (["stream", "pyproject.toml", "--disk", "pyproject.toml"], "can be written to"),
         (["stream", "pyproject.toml", "--chunk", "0"], "1 byte or more"),

@@ -13,6 +13,7 @@ from attime.errors import AttimeError, MissingExtra
 from attime.hub import attach
 from attime.memory.coded import Chunk, Coder, Level, Trace
 from attime.memory.coded.sending import choose, send
+from attime.memory.quantize import Quantize
 
 HEADS = torch.tensor([0, 1, 0, 1])
 
@@ -74,6 +75,21 @@ def test_a_cache_is_saved_in_fewer_bytes_and_read_back(tmp_path: Path) -> None:
         have = model(text[:, 290:], past_key_values=again).logits
     whole, coded = ((tmp_path / name).stat().st_size for name in ("whole", "coded"))
     assert coded < 0.4 * whole
+    assert (have - want).square().mean() < 1e-3 * want.square().mean()
+
+
+def test_a_past_with_several_exact_stores_is_saved_coded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = dict(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2)
+    model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2)).eval()
+    text = torch.randint(0, 32, (1, 60))
+    with torch.no_grad(), attach(model, Quantize(sinks=2, recent=4, every=8)) as attached:
+        cache = attached.cache()
+        model(text[:, :50], past_key_values=cache)
+        cache.save(tmp_path / "coded", coder=Coder(chunk=20))
+        again = attached.load(tmp_path / "coded")
+        want = model(text[:, 50:], past_key_values=cache).logits
+        have = model(text[:, 50:], past_key_values=again).logits
     assert (have - want).square().mean() < 1e-3 * want.square().mean()
 
 

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from attime.lens import attention_map, copied_share, echo, gated_attention, indu
 from attime.memory import Policy, chain
 from attime.memory.buffer import Buffer
 from attime.memory.evict import (
+    Action,
     Adaptive,
     Bytes,
     Compensate,
@@ -31,9 +33,12 @@ from attime.memory.evict import (
     Received,
     Recency,
     Score,
+    SinkWindow,
 )
+from attime.memory.merge import Convolution, Mixing
 from attime.memory.past import Bank, Past
 from attime.memory.place import Contiguous
+from attime.memory.quantize import ThinKeys
 from attime.memory.reader import read
 from attime.memory.store import Exact, Store
 
@@ -234,6 +239,82 @@ def test_masses_count_every_token(score: Score, budget: int | PerHead) -> None:
                 torch.testing.assert_close(bank.keys()[lane, 1], mean, rtol=1e-5, atol=1e-6)
 
 
+def keys_by_lane(past: Past) -> dict[int, Tensor]:
+    """Keys as they came, of every lane."""
+    return {int(lane): keys for bank in past.banks for lane, keys in zip(bank.lanes, bank.keys(), strict=True)}
+
+
+def test_keys_are_as_they_came_wherever_they_are_read() -> None:
+    evict = Evict(score=Recency(), budget=20, action=Compensate(), sinks=2, recent=8, every=4)
+    pasts = [Past(heads=HEADS, rotate=rotate) for _ in range(2)]
+    _, k, _ = stream()
+    plain, _ = (
+        read(past, policy, k.repeat_interleave(GROUPS, 1), *stream()[1:])
+        for past, policy in zip(pasts, (chain(evict), chain(evict, Contiguous())), strict=True)
+    )
+    assert plain.isfinite().all()
+    assert pasts[1].banks[0].origin is not None, "some are read elsewhere"
+    for name in ("when", "log_mass"):
+        one, two = (getattr(past.banks[0], name).now for past in pasts)
+        assert torch.equal(one, two)
+    torch.testing.assert_close(pasts[1].banks[0].keys(), pasts[0].banks[0].keys(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(pasts[1].banks[0].keys(9), pasts[0].banks[0].keys(9), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "score", [Expected(observed=3, ahead=9), LastQuery(), ObservedWindow(window=3, width=3), KeyNorm()]
+)
+@pytest.mark.parametrize("action", [Compensate(), Drop()])
+def test_a_row_is_read_as_it_is_alone_under_policies_that_move_and_drop(score: Score, action: Action) -> None:
+    second = Evict(score=score, budget=Adaptive(entries=17, floor=0.2), action=action, sinks=0, recent=1, every=1)
+    first = Evict(score=Recency(), budget=23, action=action, sinks=3, recent=4, every=1)
+    q, k, v = stream(60)
+    policy, whole = chain(first, second, Contiguous()), Past(heads=HEADS, rotate=rotate)
+    together = read(whole, policy, q, k, v)
+    for row in range(ROWS):
+        past, part = Past(heads=HEADS, rotate=rotate), slice(row, row + 1)
+        alone = read(past, policy, q[part], k[part], v[part])
+        torch.testing.assert_close(together[part], alone, rtol=0, atol=1e-9)
+        for lane, keys in keys_by_lane(past).items():
+            torch.testing.assert_close(keys_by_lane(whole)[row * HEADS + lane], keys, rtol=0, atol=1e-9)
+
+
+def test_losing_nothing_moves_nobody_back() -> None:
+    q, k, v = stream()
+    past = Past(heads=HEADS, rotate=rotate)
+    read(past, chain(SinkWindow(sinks=2, window=20, every=4), Contiguous()), q, k, v)
+    [bank] = past.banks
+    read_at, shift = bank.exact.keys().clone(), bank.shift
+    assert shift is not None
+    past.drop([torch.ones_like(bank.when.now, dtype=torch.bool)], room=40)
+    past.cut(0, 99, room=40)
+    [bank] = past.banks
+    assert bank.shift is shift
+    assert torch.equal(bank.exact.keys(), read_at)
+    mask = torch.ones_like(bank.when.now, dtype=torch.bool)
+    mask[0, 5] = False
+    past.drop([mask])
+    lost, others = past.banks
+    assert lost.shift is None
+    torch.testing.assert_close(others.exact.keys(), read_at[1:])
+
+
+def test_who_follows_acts_behind_who_drops() -> None:
+    window, few, follower = SinkWindow(sinks=2, window=20, every=4), KeyNorm(), Contiguous()
+    evict = Evict(score=few, budget=16, recent=3, every=4)
+    assert chain(follower, window).policies == (window, follower)
+    assert chain(follower, window, follower, evict).policies == (window, evict, follower, follower)
+    thin = ThinKeys(recent=4, observed=4, every=4)
+    assert chain(window, follower, thin).policies == (window, follower, thin)
+    assert chain(follower).policies == (follower,)
+    q, k, v = stream()
+    ours, theirs = (
+        read(Past(heads=HEADS, rotate=rotate), chain(*each), q, k, v)
+        for each in ((follower, window), (window, follower))
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
 def test_compensation_is_nearer_to_full_attention_than_dropping() -> None:
     q, k, v = stream()
     q, k, v = q / 2, k / 2, v + 1
@@ -311,6 +392,60 @@ def test_bad_input_is_told_in_a_sentence(make: object, told: str) -> None:
     with pytest.raises(AttimeError, match=told) as error:
         make()  # type: ignore[operator]
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        (Evict(score=KeyNorm(), budget=PerHead(heads=((1, 7),), others=20), recent=4, every=8), "names head 7"),
+        (Evict(score=KeyNorm(), budget=PerLayer(entries=(40, 40, 40)), recent=4, every=8), "model 2 layers"),
+        (Evict(score=KeyNorm(), budget=Bytes(total=3000), recent=4, every=8), "leaves 3 entries"),
+        (
+            Convolution(mixing=Mixing(layers=1, head_dim=8, slots=4), heavy=4, recent=4, every=8),
+            "weights for 1 layers, and the model has 2",
+        ),
+    ],
+)
+@torch.no_grad()
+def test_what_does_not_fit_the_model_is_told_before_the_first_token(
+    model: LlamaForCausalLM, policy: Policy, told: str
+) -> None:
+    with attach(model, policy) as attached:
+        cache = attached.cache()
+        with pytest.raises(AttimeError, match=told):
+            model(torch.arange(4)[None], past_key_values=cache)
+        assert [past.seen for layer in cache.memory for _, past in layer.pasts] == [0]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Stumbling(Policy):
+    """Cannot act in the second layer on more than 40 tokens."""
+
+    every: int = 8
+
+    def act(self, past: Past) -> None:
+        if past.layer == 1 and past.seen > 40:
+            raise AttimeError("Stumbling needs less than 40 tokens; got more: give it fewer.")
+
+    @classmethod
+    def examples(cls) -> "list[Stumbling]":
+        return [cls()]
+
+
+@torch.no_grad()
+def test_a_policy_that_cannot_act_leaves_all_layers_at_the_same_time(model: LlamaForCausalLM) -> None:
+    ids = torch.randint(0, 64, (1, 90), generator=torch.Generator().manual_seed(1))
+    with attach(model, Stumbling()) as attached:
+        cache = attached.cache()
+        model(ids[:, :20], past_key_values=cache)
+        model(ids[:, 20:70], past_key_values=cache)
+        pasts = [past for layer in cache.memory for _, past in layer.pasts]
+        with pytest.raises(AttimeError, match="give it fewer"):
+            model(ids[:, 70:], past_key_values=cache)
+        assert [past.seen for past in pasts] == [70, 70]
+        rest = model(ids[:, 70:73], past_key_values=cache).logits
+    torch.testing.assert_close(rest, model(ids).logits[:, 70:73], rtol=0, atol=1e-5)
 
 
 def run(policy: Policy) -> Tensor:

@@ -1,5 +1,6 @@
 """attach() on the real classes of transformers, tiny and from configuration: exact, restored, padded, in turns, saved."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import transformers
 from torch import Tensor
 
 from attime.errors import AttimeError
-from attime.hub import attach
+from attime.hub import attach, attending
 from attime.memory import Chain, chain
 from attime.memory.evict import SinkWindow
 from attime.memory.place import Contiguous
@@ -208,3 +209,40 @@ def test_two_models_at_once_do_not_meet() -> None:
         short = one(ids()).logits
         torch.testing.assert_close(two(ids()).logits, plain, rtol=0, atol=2e-6)
     assert not torch.allclose(short, plain)
+
+
+def test_a_second_memory_is_refused_and_the_first_one_stays() -> None:
+    model, twin = tiny(), None
+    plain = model(ids()).logits
+    with attach(model, WINDOW):
+        short = model(ids()).logits
+        for again in (lambda: attach(model), lambda: attending(model, _attend).__enter__()):
+            with pytest.raises(AttimeError, match="its own attention"):
+                again()
+        twin = transformers.LlamaForCausalLM(model.config)
+        with pytest.raises(AttimeError, match="same configuration"), attending(twin, _attend):
+            pass
+        assert torch.equal(model(ids()).logits, short)
+    assert torch.equal(model(ids()).logits, plain)
+    with attending(model, _attend), pytest.raises(AttimeError, match="its own attention"):
+        attach(model)
+    one, two = attach(model), attach(twin)
+    one.detach()
+    two.detach()
+    assert torch.equal(model(ids()).logits, plain)
+
+
+def _attend(layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+
+
+def test_a_cache_in_a_model_without_its_attention_is_told() -> None:
+    model = tiny()
+    other = copy.deepcopy(model)
+    with attach(model, WINDOW) as attached:
+        cache = attached.cache()
+        other(ids(), past_key_values=cache)
+        with pytest.raises(AttimeError, match="never came"):
+            other(ids(), past_key_values=cache)
+        with pytest.raises(AttimeError, match="call the whole model"):
+            model.model(ids())

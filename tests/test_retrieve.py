@@ -16,11 +16,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from attime.errors import AttimeError
 from attime.hub import attach
 from attime.memory import Policy, chain
-from attime.memory.evict import SinkWindow
+from attime.memory.evict import Action, Compensate, Evict, KeyNorm, SinkWindow
+from attime.memory.merge import Nearest
 from attime.memory.past import Past
 from attime.memory.place import Contiguous
+from attime.memory.quantize import ThinKeys
 from attime.memory.reader import read
 from attime.memory.retrieve import OnDisk, Recycled, Retrieve, on_disk
+from attime.memory.saved import load_pasts, save_pasts
 
 ROWS, HEADS, GROUPS, TIME, DIM = 2, 2, 2, 90, 8
 SMALL: dict[str, Any] = dict(sinks=2, window=20, block=4, every=8)
@@ -254,7 +257,80 @@ def test_recycled_attention_is_full_attention_where_every_step_is_full_and_bound
     assert torch.equal(near.when.now[:, :8], best)
 
 
+def test_what_is_recycled_is_read_where_it_is_moved_to() -> None:
+    policies = SinkWindow(sinks=2, window=40, every=8), Recycled(entries=99, every=9), Contiguous()
+    window, recycled, contiguous = policies
+    plain = run(chain(window, contiguous))[0]
+    near = Recycled(entries=20, every=9)
+    _, past = run(chain(window, near, contiguous), 67)  # all of them acted after 64
+    [bank] = past.banks
+    assert bank.near is not None
+    assert bank.shift is not None
+    where = torch.searchsorted(bank.when.now.contiguous(), bank.near.when.now.contiguous())[..., None].expand(
+        -1, -1, DIM
+    )
+    torch.testing.assert_close(bank.near.exact.keys(), bank.exact.keys().gather(1, where))
+    torch.testing.assert_close(run(chain(window, recycled, contiguous))[0], plain, rtol=0, atol=1e-9)
+
+
+def test_what_is_recycled_is_saved(model: Any, tmp_path: Path) -> None:
+    ids = text(70)
+    with attach(model, Recycled(entries=8, every=7)) as attached:
+        cache = attached.cache()
+        model(ids[:, :45], past_key_values=cache)
+        cache.save(tmp_path / "past")
+        loaded = attached.load(tmp_path / "past")
+        ours, theirs = (model(ids[:, 45:], past_key_values=each).logits for each in (loaded, cache))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_first_token(model: Any) -> None:
+    with attach(model, Retrieve(where=OnDisk(path="/no/such/folder"), **SMALL)) as attached:
+        cache = attached.cache()
+        with pytest.raises(AttimeError, match="folder that can be written to"):
+            model(text(5), past_key_values=cache)
+        assert [past.seen for layer in cache.memory for _, past in layer.pasts] == [0]
+
+
+@pytest.mark.parametrize("action", [Nearest(least=-1.0), Compensate()])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_stands_for_several_does_so_when_it_comes_back(first: bool, action: Action, tmp_path: Path) -> None:
+    retrieve = Retrieve(sinks=2, window=20, block=4, blocks=99, every=5, contiguous=False)
+    evict = Evict(score=KeyNorm(), budget=21, action=action, sinks=2, recent=4, every=2)
+    policy = chain(retrieve, evict) if first else chain(evict, retrieve)
+    ours, past = run(policy)
+    [parked], [bank] = [bank.parked for bank in past.banks], past.banks
+    assert parked is not None
+    assert parked.log_mass is not None
+    assert bank.log_mass is not None
+    whole = parked.log_mass.now.double().exp().sum((1, 2)) + bank.log_mass.now.double().exp().sum(1)
+    torch.testing.assert_close(whole, torch.full((ROWS * HEADS,), float(TIME)).double(), rtol=1e-5, atol=0)
+    cut, steps = Past(heads=HEADS, rotate=rotate), []
+    for part in zip(*(each.split(1, dim=2) for each in stream()), strict=True):
+        steps.append(read(cut, policy, *part))
+    torch.testing.assert_close(torch.cat(steps, dim=2), ours, rtol=0, atol=1e-9)
+    records = parked.pool.read(parked.numbers.now).unflatten(2, (2, 4, DIM))
+    keys, values = (
+        torch.cat([records[:, :, i].flatten(1, 2), each], dim=1) for i, each in enumerate((bank.keys(), bank.values()))
+    )
+    mass = torch.cat([parked.log_mass.now.flatten(1), bank.log_mass.now], dim=1)
+    q, k, v = (each[:, :, -1:] for each in stream())
+    torch.testing.assert_close(keys[:, -1], stream()[1].flatten(0, 1)[:, -1])
+    save_pasts(tmp_path / "past", [past], model="", policy="", extra={})
+    [loaded], _ = load_pasts(tmp_path / "past", model="", policy="")
+    loaded.rotate = rotate
+    logits = q.unflatten(1, (HEADS, GROUPS)).flatten(0, 1)[:, :, 0] @ torch.cat([keys, k.flatten(0, 1)], dim=1).mT
+    logits = logits / DIM**0.5 + torch.cat([mass, mass.new_zeros(len(mass), 1)], dim=1)[:, None]
+    want = (logits.softmax(-1) @ torch.cat([values, v.flatten(0, 1)], dim=1)).view(ROWS, HEADS * GROUPS, 1, DIM)
+    for each in (past, loaded):
+        torch.testing.assert_close(read(each, policy, q, k, v), want, rtol=0, atol=1e-6)
+
+
 def test_mistakes_are_told() -> None:
+    for part, name in ((Retrieve(), "by"), (Retrieve(), "heads"), (Recycled(), "over_heads"), (ThinKeys(), "by")):
+        object.__setattr__(part, name, "foo")  # under test, types are checked even before
+        with pytest.raises(AttimeError, match=f"{name}='foo'|got 'foo'"):
+            part.__post_init__()
     with pytest.raises(AttimeError, match="window >= every"):
         Retrieve(window=10, block=8, every=8)
     with pytest.raises(AttimeError, match="has none: set it to False"):

@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -40,6 +41,9 @@ DEFAULT = (
 PERPLEXITY = Metric(name="perplexity", unit="perplexity", better="lower")
 PIECE = 512  # tokens of one forward
 EARLY = 1024  # after so many tokens bytes are told, and again at the end
+FILES = ("memories.json", "memories.html")
+MISTAKES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What a policy that cannot read the text may raise; its row has failed, and the others stand."""
 NEEDLES, SEED = 96, 2_000_003  # samples of the recall model, and a seed that its training never draws from
 
 
@@ -49,6 +53,8 @@ def memories(options: argparse.Namespace) -> int:
         from attime.hub.stream import stream  # noqa: F401 - told before anything is read
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "transformers", "hub", "attime compare --memory") from error
+    if options.tokens < 2:
+        raise AttimeError(f"compare --memory needs --tokens of two or more; got {options.tokens}.")
     names, file = _names(options)
     policies = {name: find_policy(name) for name in names}
     model, encode = reading_model(options.model)
@@ -56,6 +62,7 @@ def memories(options: argparse.Namespace) -> int:
     tokens = torch.cat([encode(content), encode(b"")])[: options.tokens]
     if len(tokens) < 2:
         raise AttimeError(f"compare --memory needs a text and --tokens of two or more; {data} gives {len(tokens)}.")
+    folder = _folder(options.out)
     console = Console(stderr=options.json)
     recaller, missing = _recaller()
     rows = []
@@ -90,19 +97,24 @@ def memories(options: argparse.Namespace) -> int:
         attime=__version__,
         partial=any(row.status != "done" for row in ordered),
     )
-    folder = Path(options.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    result.save(folder / "memories.json")
-    page = write_page(result, folder / "memories.html")
+    unwritten = _written(result, folder)
     if options.json:
         print(json.dumps(asdict(result)))
-        return 0
+    else:
+        _tell(console, result, missing)
+    if unwritten:
+        raise AttimeError(f"the results could not be written to {folder}: {unwritten}; give another --out.")
+    if not options.json:
+        console.print(f"page    {(folder / FILES[1]).resolve()}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _tell(console: Console, result: Comparison, missing: str) -> None:
+    """The table and the answer."""
     console.print(table(result, width=console.width))
     console.print(f"\n[bold]{result.answer}[/]\n", highlight=False)
     if missing:
         console.print(f"needle recall is left out: {missing}", highlight=False)
-    console.print(f"page    {page.resolve()}", soft_wrap=True, highlight=False)
-    return 0
 
 
 def _names(options: argparse.Namespace) -> tuple[Sequence[str], str | None]:
@@ -110,7 +122,39 @@ def _names(options: argparse.Namespace) -> tuple[Sequence[str], str | None]:
     names, file = list(options.memory), options.file
     if file is None and names and Path(names[-1]).expanduser().is_file():
         file = names.pop()
+    elif file is None and names and not set("=(+") & set(names[-1]):
+        try:
+            find_policy(names[-1])
+        except AttimeError as error:
+            raise AttimeError(f"there is no text file {names[-1]!r} and no such policy: {error}") from None
     return list(dict.fromkeys(names)) or DEFAULT, file
+
+
+def _folder(name: str) -> Path:
+    """The folder of the results, which can be written to."""
+    folder = Path(name).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        for file in FILES:
+            if (folder / file).exists():
+                (folder / file).open("ab").close()
+    except OSError as error:
+        raise AttimeError(
+            f"compare --memory needs an --out that is a folder and can be written to; {name}: {error.strerror}."
+        ) from None
+    return folder
+
+
+def _written(result: Comparison, folder: Path) -> str | None:
+    """Write the results as a file and as a page; why that could not be."""
+    try:
+        result.save(folder / FILES[0])
+        write_page(result, folder / FILES[1])
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def _text(file: str | None) -> tuple[str, bytes]:
@@ -138,8 +182,9 @@ def _row(name: str, policy: Chain, model: Any, tokens: Tensor, recaller: Any) ->
     try:
         with attach(model, policy) as attached:
             steps = list(stream(attached, tokens.split(PIECE)))
-    except AttimeError as error:
-        return Row(name=name, kind="mixer", status="failed", error=str(error))
+    except MISTAKES as error:
+        said = str(error) if isinstance(error, AttimeError) else f"{type(error).__name__}: {error}"
+        return Row(name=name, kind="mixer", status="failed", error=said)
     last = steps[-1]
     early = next((step for step in steps if step.tokens >= EARLY), last)
     scores = {"perplexity": last.perplexity}
@@ -171,7 +216,7 @@ def _recall(recaller: Any, policy: Chain) -> float | None:
     try:
         with attach(recaller.model, policy):
             return float((recaller.predict(batch).argmax(-1) == batch.targets).double().mean())
-    except AttimeError:
+    except MISTAKES:
         return None
 
 

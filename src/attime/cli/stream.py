@@ -37,9 +37,9 @@ def stream(options: argparse.Namespace) -> int:
         raise MissingExtra(error.name or "transformers", "hub", "attime stream") from error
     if options.chunk < 1:
         raise AttimeError(f"stream needs --chunk of 1 byte or more; got {options.chunk}.")
-    last, peak, parked, interrupted = None, 0, 0, False
+    last, peak, parked, interrupted, stopped = None, 0, 0, False, None
     with ExitStack() as open_now:
-        folder = open_now.enter_context(_folder(options.disk)) if options.disk else None
+        folder = open_now.enter_context(_folder(options.disk)) if options.disk is not None else None
         policy = _memory(options, folder)
         file = open_now.enter_context(_opened(options.file))
         model, encode = reading_model(options.model)
@@ -51,8 +51,20 @@ def stream(options: argparse.Namespace) -> int:
                     print(f"\r{_line(last, parked)}", end="", flush=True)
         except KeyboardInterrupt:
             interrupted = True
+        except AttimeError as error:
+            stopped = error
+    if stopped is not None and (last is None or last.tokens < 2):
+        raise stopped
     if last is None or last.tokens < 2:
         raise AttimeError(f"stream needs a text of two tokens or more; {options.file} has less.")
+    print(_summary(options, policy, last, peak, parked))
+    if stopped is not None:
+        raise stopped
+    return 130 if interrupted else 0
+
+
+def _summary(options: argparse.Namespace, policy: Chain, last: Any, peak: int, parked: int) -> str:
+    """What the text came to, as far as it was read."""
     if options.json:
         told = {
             "tokens": last.tokens,
@@ -61,14 +73,12 @@ def stream(options: argparse.Namespace) -> int:
             "disk_bytes": parked,
             "perplexity": last.perplexity,
         }
-        print(json.dumps({"memory": repr(policy), **told, "nats_per_token": last.nats}))
-        return 130 if interrupted else 0
-    print(("\r" if sys.stdout.isatty() else "") + _line(last, parked))
+        return json.dumps({"memory": repr(policy), **told, "nats_per_token": last.nats})
     bounded = policy.policies and (policy.evidence().bounded or policy.evidence().drops)
     kept = f"never more than {memory(peak)}" if bounded else f"at the end {memory(last.nbytes)}"
     beside = f", and {memory(parked)} on disk" if parked else ""
-    print(f"{last.tokens:,} tokens at {last.nats:.4f} nats each; the memory held {kept}{beside}.")
-    return 130 if interrupted else 0
+    line = ("\r" if sys.stdout.isatty() else "") + _line(last, parked)
+    return f"{line}\n{last.tokens:,} tokens at {last.nats:.4f} nats each; the memory held {kept}{beside}."
 
 
 def reading_model(name: str | None) -> tuple[Any, Encode]:
@@ -96,13 +106,16 @@ def _memory(options: argparse.Namespace, folder: str | None) -> Chain:
         policies = [Retrieve(block=block, blocks=blocks, contiguous=contiguous, where=OnDisk(path=folder), **sizes)]
     if options.quantize:
         place = next((at for at, each in enumerate(policies) if each.follows), len(policies))
-        policies.insert(place, Quantize(bits=options.quantize))
+        sinks = [own for each in policies if (own := getattr(each, "sinks", None)) is not None]
+        policies.insert(place, Quantize(bits=options.quantize, sinks=max(sinks, default=Quantize.sinks)))
     return chain(*policies)
 
 
 @contextmanager
 def _folder(name: str) -> Iterator[str]:
     """A folder of this stream's own in the one that was named, gone at the end."""
+    if not name.strip():
+        raise AttimeError(f"--disk needs the name of a folder; got {name!r}: give one, or leave it out.")
     try:
         parent = Path(name).expanduser()
         parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,9 @@
 """`attach(model, policy)`: any transformers language model reads its past through a memory policy, until detached."""
 
+import hashlib
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,14 +13,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attime.errors import AttimeError
-from attime.hub.cache import MemoryCache, MemoryLayer
+from attime.hub.cache import MemoryCache
 from attime.hub.lag import Lags
+from attime.hub.layer import MemoryLayer
 from attime.hub.own_attention import own_attention
-from attime.hub.rotary import Clock, rotation
+from attime.hub.past_attention import past_attention
+from attime.hub.probe import rotations
+from attime.hub.reach import check_reach, find_reach
+from attime.hub.rotary import Clock, turn_unknown
 from attime.memory.contract import Chain, Policy, chain
-from attime.memory.reader import Scoring
+from attime.memory.past import Rotate
 
 __all__ = ["Attached", "attach"]
+
+FED = ("input_ids", "inputs_embeds")
+TOLD = ("rope_parameters", "no_rope_layers", "layer_types", "sliding_window")
 
 
 def attach(model: PreTrainedModel, policy: Policy | None = None) -> "Attached":
@@ -37,25 +47,24 @@ class Attached:
     def __init__(self, model: PreTrainedModel, policy: Chain) -> None:
         self.model, self.policy = model, policy
         self.text = text_part(model)
+        self.rotate = rotations(self.text)
+        if policy.evidence().rotary:
+            _check_positions(model, policy, self.rotate)
         config = self.text.config
         self.heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        self.kinds: list[str | None] = list(getattr(config, "layer_types", None) or [None] * config.num_hidden_layers)
-        rotate = [rotation(self.text, kind) for kind in self.kinds]
-        if policy.evidence().rotary and any(each is None for each in rotate):
-            raise AttimeError(
-                f"{policy} moves keys along rotary positions, and {type(model).__name__} has none: leave out Contiguous."
-            )
-        self.rotate, self.clock = rotate, Clock(self.text)
-        self.lags = Lags(model)
-        self._undo = ExitStack()
-        self._undo.enter_context(own_attention(self.text, _attention))
-        self._undo.callback(self.lags.stop)
-        self._undo.callback(self.clock.stop)
-        self._undo.callback(model.register_forward_pre_hook(self._supply, with_kwargs=True).remove)
+        self.reach, self.device = find_reach(self.text), next(model.parameters()).device
+        with ExitStack() as undo:
+            undo.enter_context(own_attention(self.text, past_attention))
+            self.clock = Clock(self.text)
+            undo.callback(self.clock.stop)
+            self.lags = Lags(model)
+            undo.callback(self.lags.stop)
+            undo.callback(model.register_forward_pre_hook(self._supply, with_kwargs=True).remove)
+            self._undo = undo.pop_all()
 
     def cache(self) -> MemoryCache:
         """An empty cache under this policy."""
-        layers = len(self.kinds)
+        layers = len(self.rotate)
         made = [
             MemoryLayer(
                 self.policy, heads=self.heads, layer=layer, layers=layers, rotate=self.rotate[layer], clock=self.clock
@@ -66,13 +75,12 @@ class Attached:
 
     def load(self, path: str | Path) -> MemoryCache:
         """A cache that `save` wrote, for this model and this policy; AttimeError for a damaged or foreign file."""
-        return self.cache().restore(path)
+        return self.cache().restore(path, device=self.device)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Class, sizes and a checksum of the first weights: a saved memory is of no use to another model."""
-        first = next(self.model.parameters()).detach().flatten()[:4096].double()
-        return f"{type(self.model).__name__}-{self.model.num_parameters()}-{float(first.sum()):.6g}"
+        """Of the model as it was first asked for: a memory is of no use to another one."""
+        return fingerprint(self.model, self.text)
 
     def detach(self) -> None:
         """Give the model its own attention back; a second call does nothing."""
@@ -101,37 +109,69 @@ class Attached:
                 f"{given.get_seq_length()} tokens: start the conversation again, or detach first."
             )
         else:
+            if given.memory[0].clock is not self.clock:
+                self._take_over(given)
             given.check()
+        if self.reach is not None:
+            fed = next((each for each in (*args, *map(kwargs.get, FED)) if each is not None), None)
+            if isinstance(fed, Tensor):
+                before = kwargs["past_key_values"].get_seq_length()
+                check_reach(self.reach, before, fed.shape[1], kwargs)  # pyright: ignore[reportCallIssue]
         self.lags.hand(kwargs["past_key_values"])
         return args, kwargs
+
+    def _take_over(self, given: MemoryCache) -> None:
+        """A cache of an attach() before this one goes on, if it was the same model under the same policy."""
+        ours, theirs = repr(self.policy), repr(given.memory[0].policy)
+        if given.model != self.fingerprint or ours != theirs:
+            what = (
+                f"policy, {theirs} and not {ours}" if given.model == self.fingerprint else "model, or of other weights"
+            )
+            raise AttimeError(
+                f"a model with a memory attached needs a cache made by its cache(); got one of another {what}: start again with "
+                f"a cache() of this one."
+            )
+        given.belongs(self.clock, self.rotate)
+
+
+def _check_positions(model: nn.Module, policy: Chain, rotate: list[Rotate | None]) -> None:
+    """Raise if the policy moves keys and the model has no rotary positions, or some that attime does not know."""
+    if all(each is not None and getattr(each, "func", None) is not turn_unknown for each in rotate):
+        return
+    rest: list[Policy] = []
+    for each in policy.policies:
+        if not each.evidence().rotary:
+            rest.append(each)
+        elif getattr(each, "contiguous", False):
+            rest.append(replace(each, contiguous=False))  # type: ignore[type-var]
+    what = "has none" if all(each is None for each in rotate) else "turns its keys in a way that attime does not know"
+    instead = f"use '{' + '.join(map(repr, rest))}'" if rest else "attach without it"
+    raise AttimeError(
+        f"{' + '.join(map(repr, policy.policies))} moves keys along rotary positions, and {type(model).__name__} {what}: {instead}."
+    )
+
+
+def fingerprint(model: PreTrainedModel, text: PreTrainedModel) -> str:
+    """Class, size, and a sum over some numbers of every parameter and over what the configuration says of attention."""
+    known = [f"{name}={getattr(text.config, name, None)!r}" for name in TOLD]
+    some = [_some(each) for each in model.parameters() if not each.is_meta]
+    numbers = torch.cat([each.to(some[0].device) for each in some]).cpu().numpy().tobytes() if some else b""
+    digest = hashlib.sha256(numbers + "".join(known).encode()).hexdigest()
+    return f"{type(model).__name__}-{model.num_parameters()}-{digest[:16]}"
+
+
+def _some(weights: Tensor) -> Tensor:
+    flat = weights.detach().flatten()
+    return flat[:: max(1, len(flat) // 8)].double()
 
 
 def text_part(model: PreTrainedModel) -> PreTrainedModel:
     """The decoder whose layers hold the past: the model's own, or the text tower of a vision-language model."""
-    text = model.get_decoder() if isinstance(model, PreTrainedModel) else None
+    whole = isinstance(model, PreTrainedModel) and not getattr(model.config, "is_encoder_decoder", False)
+    text = model.get_decoder() if whole else None
     if not isinstance(text, PreTrainedModel) or not hasattr(text.config, "num_hidden_layers"):
         raise AttimeError(
             f"attach needs a language model of transformers with a decoder (Llama, Qwen, Mistral, Gemma, GPT-NeoX, Qwen2.5-VL, "
             f"LLaVA-OneVision, ...); got a {type(model).__name__}."
         )
     return text
-
-
-@torch.compiler.disable  # a past is Python that grows: it runs between compiled pieces
-def _attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """The attention function of transformers: the layer's past takes the chunk in and answers it."""
-    layer = getattr(key, "attime_layer", None)
-    assert isinstance(layer, MemoryLayer), "every forward is given a cache of ours"
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scoring = Scoring(scale=scale, window=sliding_window, softcap=softcap)
-    return layer.attend(query, key, value, attention_mask, scoring).transpose(1, 2), None

@@ -1,14 +1,21 @@
 """The rotary embedding of a model, as a function that turns keys onwards by any number of positions."""
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attime.memory.past import Rotate
+from attime.errors import AttimeError
 
-__all__ = ["Clock", "rotation"]
+__all__ = [
+    "Clock",
+    "frequencies",
+    "rotary_part",
+    "turn_halves",
+    "turn_nothing",
+    "turn_pairs",
+    "turn_unknown",
+]
 
 
 class Clock:
@@ -17,7 +24,9 @@ class Clock:
     def __init__(self, text: nn.Module) -> None:
         self._axes: Tensor | None = None
         self._place: Tensor | None = None
-        rotary = next((part for name, part in text.named_modules() if name.rsplit(".", 1)[-1] == "rotary_emb"), None)
+        self.live = True
+        """Until the memory is detached from the model."""
+        rotary = rotary_part(text)
         self._hook = None if rotary is None else rotary.register_forward_pre_hook(self._see, with_kwargs=True)
 
     @property
@@ -34,6 +43,7 @@ class Clock:
 
     def stop(self) -> None:
         """Look no more."""
+        self.live = False
         if self._hook is not None:
             self._hook.remove()
 
@@ -43,23 +53,54 @@ class Clock:
         self._place = None
 
 
-def rotation(text: nn.Module, kind: str | None = None) -> Rotate | None:
-    """How the text part of a model rotates its keys; None if it does not. `kind` is the layer's type, where models have several.
+def rotary_part(text: nn.Module) -> nn.Module | None:
+    """The module that makes a model's rotary embedding, if it has one."""
+    return next((part for name, part in text.named_modules() if name.rsplit(".", 1)[-1] == "rotary_emb"), None)
+
+
+def frequencies(text: nn.Module, kind: str | None = None) -> Tensor | None:
+    """Angle per position of every pair of dimensions. `kind` is the layer's type, where models have several.
 
     One angle per frequency: also right for multimodal rotary positions when all of their axes move alike.
     """
-    rotary = next((part for name, part in text.named_modules() if name.rsplit(".", 1)[-1] == "rotary_emb"), None)
+    rotary = rotary_part(text)
     for name in (f"{kind}_inv_freq", "inv_freq"):
-        frequencies = getattr(rotary, name, None)
-        if isinstance(frequencies, Tensor):
-            return partial(_turn, frequencies)
+        found = getattr(rotary, name, None)
+        if isinstance(found, Tensor):
+            return found
     return None
 
 
-def _turn(frequencies: Tensor, keys: Tensor, shift: Tensor) -> Tensor:
-    """Keys (lanes, entries, head_dim) turned by shift (lanes, entries) positions; dimensions without rotation stay."""
-    angle = shift.double()[..., None] * frequencies.double()
-    cos, sin = angle.cos().to(keys.dtype), angle.sin().to(keys.dtype)
+def turn_halves(frequencies: Tensor, keys: Tensor, shift: Tensor) -> Tensor:
+    """Keys (lanes, entries, head_dim) turned by shift (lanes, entries) positions, dimension i with i + half of those that turn."""
+    cos, sin = _angles(frequencies, keys, shift)
     half = len(frequencies)
     one, two, rest = keys.split([half, half, keys.shape[-1] - 2 * half], dim=-1)
     return torch.cat([one * cos - two * sin, two * cos + one * sin, rest], dim=-1)
+
+
+def turn_pairs(frequencies: Tensor, keys: Tensor, shift: Tensor) -> Tensor:
+    """The same in models that turn neighbours, dimension 2i with 2i + 1."""
+    cos, sin = _angles(frequencies, keys, shift)
+    turning, rest = keys.split([2 * len(frequencies), keys.shape[-1] - 2 * len(frequencies)], dim=-1)
+    one, two = turning[..., ::2], turning[..., 1::2]
+    turned = torch.stack([one * cos - two * sin, two * cos + one * sin], dim=-1).flatten(-2)
+    return torch.cat([turned, rest], dim=-1)
+
+
+def turn_nothing(frequencies: Tensor, keys: Tensor, shift: Tensor) -> Tensor:
+    """Layers without positions in a model with rotary ones: a key is the same wherever it stands."""
+    return keys
+
+
+def turn_unknown(frequencies: Tensor, keys: Tensor, shift: Tensor) -> Tensor:
+    """Layers that turn their keys in none of these ways."""
+    raise AttimeError(
+        "the policy moves keys along rotary positions, and this model turns them in a way that attime does not know: leave "
+        "out Contiguous, and set contiguous=False where a policy has it."
+    )
+
+
+def _angles(frequencies: Tensor, keys: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    angle = shift.double()[..., None] * frequencies.double()
+    return angle.cos().to(keys.dtype), angle.sin().to(keys.dtype)

@@ -30,7 +30,7 @@ from attime.attention.sparse.gated_retrieval import gated
 from attime.errors import AttimeError
 from attime.hub.attached import text_part
 from attime.hub.attending import attending
-from attime.hub.rotary import rotation
+from attime.hub.probe import rotations
 from attime.memory.retrieve.chunks import Remembered
 
 __all__ = ["SideNet"]
@@ -61,7 +61,7 @@ class SideNet(nn.Module):
                 f"SideNet needs a model whose layers all attend to everything; those of {type(model).__name__} do not."
             )
         self._frozen, self.layer, self.joint = (model.eval(), text, head), layer, layer // 2
-        self._rotate = rotation(text, kinds[layer])
+        self._rotate = rotations(text)[layer]
         config.num_hidden_layers = depth // 2
         if getattr(config, "layer_types", None):
             config.layer_types = kinds[1::2]

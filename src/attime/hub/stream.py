@@ -69,6 +69,7 @@ def stream(attached: Attached, tokens: Iterable[Tensor]) -> Iterator[Progress]:
             nats=total / max(1, count),
             recent_nats=nats / max(1, len(targets)),
         )
+    cache.check()  # a policy that could not act at the very end
 
 
 def text_model(path: str) -> tuple[PreTrainedModel, Callable[[bytes], Tensor]]:

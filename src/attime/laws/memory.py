@@ -1,7 +1,9 @@
 """Laws of the memory room: within budget, in order, the same however time is cut, and what is dropped is really freed."""
 
 import copy
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from attime.laws.contract import Law
 from attime.memory.contract import Chain, Policy, chain
 from attime.memory.past import Past
 from attime.memory.reader import read
+from attime.memory.saved import load_pasts, save_pasts
 
 __all__ = ["LAWS"]
 
@@ -100,6 +103,21 @@ def rows_do_not_see_each_other(policy: Policy) -> None:
     torch.testing.assert_close(moved, after[order], rtol=0, atol=1e-9)
 
 
+def a_saved_past_goes_on(policy: Policy) -> None:
+    """What is read back from a file gives the numbers that it would have given, and holds the same entries."""
+    stop, past, name = 46, _past(policy), repr(policy)
+    q, k, v = (each[:, :, stop:] for each in _stream())
+    for _ in _outputs(policy, past, *_stream(), [stop], stop=stop):
+        pass
+    with tempfile.TemporaryDirectory() as folder:
+        save_pasts(Path(folder) / "past", [past], model="", policy=name, extra={})
+        [loaded], _ = load_pasts(Path(folder) / "past", model="", policy=name)
+    loaded.rotate = past.rotate
+    ours, theirs = (next(_outputs(policy, each, q, k, v, [TIME - stop])) for each in (loaded, past))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+    assert all(torch.equal(one.when.now, two.when.now) for one, two in zip(loaded.banks, past.banks, strict=True))
+
+
 def missing_evidence_is_an_error(policy: Policy) -> None:
     """A policy that needs maps, queries or rotary positions says so where there are none, in one sentence."""
     needs = policy.evidence()
@@ -127,6 +145,7 @@ LAWS = (
     Law(acting_twice_is_acting_once, needs=ACTS),
     Law(what_is_dropped_is_freed, needs=("acts", "drops")),
     Law(rows_do_not_see_each_other, needs=ACTS),
+    Law(a_saved_past_goes_on, needs=ACTS),
     Law(missing_evidence_is_an_error, needs=ACTS),
     *banks.LAWS,
 )

@@ -64,9 +64,12 @@ class Bank:
 
     def keys(self, first: int | None = None) -> Float[Tensor, "lanes entries head_dim"]:
         """All keys as the model rotated them, or the `first` ones."""
+        left = self.length if first is None else first
+        if self.origin is not None:
+            return torch.cat([self.origin, self.exact.keys()[:, self.origin.shape[1] :]], dim=1)[:, :left]
         if first is None and len(self.stores) == 1:
             return self.stores[0].keys()
-        found, left = list[Tensor](), self.length if first is None else first
+        found = list[Tensor]()
         for store in self.stores:
             if left > 0 or not found:
                 found.append(store.keys()[:, :left])
@@ -102,6 +105,10 @@ class Bank:
             first = self.exact.keys()[:, : shift.shape[1]]
             self.origin = first.clone()
             first.copy_(rotate(self.origin, shift))
+        if self.near is not None:
+            slots = torch.searchsorted(self.when.now.contiguous(), self.near.when.now.contiguous())
+            keys, values = self._as_read(rotate), self.near.exact.values()
+            self.near.stores = [Exact(Buffer(keys.gather(1, _along(slots, keys))), Buffer(values))]
 
     def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> "Bank":
         """The bank of these entries, whose numbers rise in every lane; every lane keeps equally many of each store.
@@ -127,13 +134,19 @@ class Bank:
         )
 
     def cut(self, start: int, stop: int, *, room: int = 0) -> "Bank":
-        """The bank without these entries of every lane: itself, where all are in one exact store. Nobody is moved in it."""
-        if len(self.stores) > 1:
+        """The bank without these entries of every lane: itself, where all are in one exact store, or none goes.
+
+        Nobody is moved in it, unless none goes: then all stays as it was, with the room.
+        """
+        if stop <= start:
+            start = stop = 0
+        elif len(self.stores) > 1:
             slots = torch.arange(self.length, device=self.lanes.device)
             kept = slots[(slots < start) | (slots >= stop)]
             return self.select(kept.expand(len(self.lanes), -1), room=room)
-        self._move_back()
-        self.shift = self.near = None
+        else:
+            self._move_back()
+            self.shift = self.near = None
         self.exact.cut(start, stop, room=room)
         for known in (self.when, self.log_mass, self.place, self.received):
             if known is not None:
@@ -142,17 +155,8 @@ class Bank:
 
     def some(self, kept: Int[Tensor, "lanes kept"], rotate: Rotate | None, *, room: int = 0) -> "Bank":
         """Exact copies of these entries as they are read now, for `near`."""
-        keys, values = self.keys(), self.values()
-        if self.shift is not None and self.origin is None:
-            assert rotate is not None
-            moved = self.shift.shape[1]
-            keys = torch.cat([rotate(keys[:, :moved], self.shift), keys[:, moved:]], dim=1)
-        exact = Exact(
-            *(
-                Buffer(each.gather(1, kept[..., None].expand(-1, -1, each.shape[2])), room=room)
-                for each in (keys, values)
-            )
-        )
+        read = self._as_read(rotate), self.values()
+        exact = Exact(*(Buffer(each.gather(1, _along(kept, each)), room=room) for each in read))
         return Bank(lanes=self.lanes, stores=[exact], **self._known(lambda each: each.select(kept, room=room)))
 
     def keep_in(self, other: Callable[[list[Store]], list[Store]]) -> None:
@@ -162,9 +166,11 @@ class Bank:
         self.stores, self.shift = other(self.stores), shift
 
     def put(self, slot: int, key: Float[Tensor, "lanes head_dim"], value: Float[Tensor, "lanes value_dim"]) -> None:
-        """The entry in this slot of every lane becomes this one, kept exactly."""
-        self._move_back()
-        self.near = None
+        """The entry in this slot of every lane becomes this one, kept exactly; its key is as the model would rotate it.
+
+        Whoever is moved stays so, and is turned when read. `near` is gone where a lane loses what the entry now stands for.
+        """
+        self.keep_in(lambda stores: stores)
         number, inside = 0, slot
         while inside >= self.stores[number].length:
             inside -= self.stores[number].length
@@ -200,6 +206,21 @@ class Bank:
             self.exact.keys()[:, : self.origin.shape[1]] = self.origin
             self.shift, self.origin = None, None
 
+    def _as_read(self, rotate: Rotate | None) -> Float[Tensor, "lanes entries head_dim"]:
+        """All keys at the positions at which they are read now."""
+        if self.origin is not None:
+            return self.exact.keys()
+        keys = self.keys()
+        if self.shift is None:
+            return keys
+        assert rotate is not None
+        moved = self.shift.shape[1]
+        return torch.cat([rotate(keys[:, :moved], self.shift), keys[:, moved:]], dim=1)
+
     def _known(self, change: Callable[[Buffer], Buffer]) -> dict[str, Any]:
         named = {name: getattr(self, name) for name in ("when", "log_mass", "place", "received")}
         return {name: None if each is None else change(each) for name, each in named.items()}
+
+
+def _along(slots: Int[Tensor, "lanes some"], like: Float[Tensor, "lanes entries dim"]) -> Int[Tensor, "lanes some dim"]:
+    return slots[..., None].expand(-1, -1, like.shape[2])

@@ -63,6 +63,16 @@ class Policy(Part):
         """What this object needs; its class's traits unless its parts decide."""
         return self.traits
 
+    def check(self, past: Past) -> None:
+        """AttimeError where it is known before the first token that it could not act; the past's banks have no entries yet.
+
+        What is told for one layer is told for the first, so that no layer has taken anything in.
+        """
+        if self.evidence().rotary and past.rotate is None:
+            raise AttimeError(
+                f"{type(self).__name__} moves keys along rotary positions, and this model has none: leave it out."
+            )
+
 
 @final
 @dataclass(frozen=True)
@@ -91,6 +101,10 @@ class Chain(Policy):
     def evidence(self) -> Traits:
         return self._evidence
 
+    def check(self, past: Past) -> None:
+        for policy in self.policies:
+            policy.check(past)
+
     @cached_property
     def _evidence(self) -> Traits:
         every = [policy.evidence() for policy in self.policies]
@@ -110,10 +124,17 @@ class Chain(Policy):
 
 
 def chain(*policies: object) -> Chain:
-    """Policies that act one after the other: `chain(SinkWindow(), Contiguous())`. Without any, everything is kept."""
+    """Policies that act one after the other: `chain(SinkWindow(), Contiguous())`. Without any, everything is kept.
+
+    A policy that follows others acts behind the last one that drops entries, wherever it was given: what is dropped behind
+    it would undo what it has done.
+    """
     flat: list[Policy] = []
     for policy in policies:
         if not isinstance(policy, Policy):
             raise AttimeError(f"chain needs policies such as SinkWindow(sinks=4, window=1020); got {policy!r}.")
         flat += policy.policies if isinstance(policy, Chain) else (policy,)
+    last = max((number for number, policy in enumerate(flat) if policy.evidence().drops), default=0)
+    before = [policy for policy in flat[:last] if policy.follows]
+    flat = [*(policy for policy in flat[: last + 1] if policy not in before), *before, *flat[last + 1 :]]
     return Chain(tuple(flat), every=max((each.every for each in flat), default=1))

@@ -2,9 +2,13 @@
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import re
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from attime.errors import AttimeError
 from attime.memory.banks import FrameBank
@@ -15,6 +19,13 @@ from attime.part import Part
 
 __all__ = ["find_policy", "memory_parts"]
 
+PLAIN: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "a text in quotes",
+    NoneType: "None",
+}
 SHORT = re.compile(r"\s*\w+\s*=\s*\d+\s*(,\s*\w+\s*=\s*\d+\s*)*")
 
 
@@ -38,16 +49,19 @@ def find_policy(text: str) -> Chain:
     if text.strip() in ("none", ""):
         return chain()
     if SHORT.fullmatch(text):
-        options = {name: int(number) for name, number in re.findall(r"(\w+)\s*=\s*(\d+)", text)}
+        given = re.findall(r"(\w+)\s*=\s*(\d+)", text)
+        options = {name: int(number) for name, number in given}
         wrong = sorted(set(options) - {"sinks", "window", "every"})
         if wrong:
             raise AttimeError(f"a memory such as sinks=4,window=1020 knows sinks, window and every; got {wrong[0]}.")
+        if len(options) < len(given):
+            raise AttimeError(f"a memory such as sinks=4,window=1020 takes each option once; got {text.strip()}.")
         window = options.get("window", SinkWindow.window)
         every = options.setdefault("every", max(1, min(SinkWindow.every, window // 4)))
         return chain(SinkWindow(**{**options, "every": every}), Contiguous())
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise AttimeError(
             f"{text!r} is no memory; write sinks=4,window=1020 or Evict(score=KeyNorm(), budget=512)."
         ) from None
@@ -66,23 +80,93 @@ def _value(tree: ast.expr, text: str) -> Any:
     if not isinstance(name, ast.Name):
         try:
             return ast.literal_eval(tree)
-        except ValueError:
+        except (ValueError, TypeError):
             raise AttimeError(
                 f"in {text!r}, {ast.unparse(tree)!r} is neither a value nor a part of the memory room."
             ) from None
     every = memory_parts()
-    known = {each: part for each, part in every.items() if not issubclass(part, FrameBank)}
-    if name.id in every and name.id not in known:
-        raise AttimeError(
-            f"{name.id} is a bank over frames, not a policy over keys and values; it is written and read from Python: "
+    known = {each: part for each, part in every.items() if not issubclass(part, FrameBank) and not _missing(part)}
+    if name.id not in known:
+        raise AttimeError(_absent(name.id, every.get(name.id), known))
+    call = tree if isinstance(tree, ast.Call) else ast.Call(func=name, args=[], keywords=[])
+    if call.args or any(each.arg is None for each in call.keywords):
+        raise AttimeError(f"options in {text!r} must read name=value.")
+    return _made(known[name.id], call, text)
+
+
+def _made(part: type[Part], call: ast.Call, text: str) -> Part:
+    """The part with the options of this call, if they are what it takes."""
+    hints, options, given = get_type_hints(part), _options(part), dict[str, Any]()
+    for each in call.keywords:
+        option = str(each.arg)
+        if option not in options:
+            has = ", ".join(options) or "none"
+            raise AttimeError(f"{part.__name__} in {text!r} has no option {option}; it has {has}.")
+        if option in given:
+            raise AttimeError(f"{part.__name__} in {text!r} is given {option} twice: leave one out.")
+        given[option] = _value(each.value, text)
+        if not _fits(given[option], hints[option]):
+            raise AttimeError(
+                f"{part.__name__} in {text!r} needs {option} to be {_said(hints[option])}; got {given[option]!r}."
+            )
+    if left := [option for option, needed in options.items() if needed and option not in given]:
+        raise AttimeError(f"{part.__name__} in {text!r} needs {left[0]}: {_said(hints[left[0]])}; got none.")
+    return part(**given)
+
+
+def _absent(name: str, part: type[Part] | None, known: Mapping[str, type[Part]]) -> str:
+    """Why no such part can be made from text."""
+    if part is None:
+        return f"the memory room has no {name}; it has {', '.join(sorted(known))}."
+    if issubclass(part, FrameBank):
+        return (
+            f"{name} is a bank over frames, not a policy over keys and values; it is written and read from Python: "
             f"see attime.memory.banks."
         )
-    if name.id not in known:
-        raise AttimeError(f"the memory room has no {name.id}; it has {', '.join(sorted(known))}.")
-    call = tree if isinstance(tree, ast.Call) else ast.Call(func=name, args=[], keywords=[])
-    if call.args:
-        raise AttimeError(f"options in {text!r} must read name=value.")
-    try:
-        return known[name.id](**{str(each.arg): _value(each.value, text) for each in call.keywords})
-    except TypeError as error:
-        raise AttimeError(f"{name.id} in {text!r}: {error}.") from None
+    if inspect.isabstract(part):
+        return f"{name} is a kind of part, not one that can be made; take {_said(part)}."
+    return f"{name} needs {_missing(part)} made in Python, which no text can name; give it to attime.hub.attach from there."
+
+
+def _options(part: type[Part]) -> dict[str, bool]:
+    """What can be given to a part, and whether it has to be."""
+    known = fields(part) if not inspect.isabstract(part) else ()  # type: ignore[arg-type]
+    return {each.name: each.default is MISSING and each.default_factory is MISSING for each in known if each.init}
+
+
+def _missing(part: type[Part]) -> str:
+    """What a part needs that no text can give, itself if it is only a kind of parts; nothing as a rule."""
+    hints = get_type_hints(part)
+    needed = [hints[option] for option, needed in _options(part).items() if needed]
+    strange = [each for each in needed if isinstance(each, type) and each not in PLAIN and not issubclass(each, Part)]
+    return part.__name__ if inspect.isabstract(part) else ", ".join(each.__name__ for each in strange)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is what a type hint asks for; a whole number is a number, and True is not one."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return any(type(value) is type(each) and value == each for each in inner)
+    if kind in (Union, UnionType):
+        return any(_fits(value, each) for each in inner)
+    if kind is tuple:
+        wanted = inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner
+        return isinstance(value, tuple) and len(value) == len(wanted) and all(map(_fits, value, wanted))
+    if hint in (int, float):
+        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
+    return not isinstance(hint, type) or isinstance(value, hint)
+
+
+def _said(hint: Any) -> str:
+    """A type hint in words."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return " or ".join(map(repr, inner))
+    if kind in (Union, UnionType):
+        return " or ".join(map(_said, inner))
+    if kind is tuple:
+        return f"a tuple ({', '.join('...' if each is ... else _said(each) for each in inner)})"
+    if isinstance(hint, type) and issubclass(hint, Part):
+        made = [name for name, part in memory_parts().items() if issubclass(part, hint) and not _missing(part)]
+        return f"one of {', '.join(sorted(made))}"
+    return PLAIN.get(hint, str(hint))

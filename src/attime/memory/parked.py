@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Parked"]
 
-BUFFERS = ("numbers", "index", "first", "place")
+BUFFERS = ("numbers", "index", "first", "place", "log_mass")
 Edge = tuple[Int[Tensor, "lanes 1 1"], Int[Tensor, "lanes 1 1"]]
 """The position at which what is brought back ends, and how many of them a block takes."""
 AT_A_TIME = 1 << 24  # numbers of keys that are at most brought back for some of a chunk's queries together
@@ -42,6 +42,8 @@ class Parked:
     """(lanes, blocks): number of the first token of each."""
     place: Buffer
     """(lanes, blocks, 2): least and greatest rotary position of each."""
+    log_mass: Buffer | None = None
+    """(lanes, blocks, size): as in the bank, where any entry stood for several tokens when it was parked."""
     asked: bool = False
     """The next chunk is a question: its queries choose together, and that stays."""
     pinned: Int[Tensor, "lanes chosen"] | None = None
@@ -91,7 +93,7 @@ class Parked:
     @property
     def nbytes(self) -> int:
         """Bytes held in memory: the index, blocks at hand, and this one's share of the pool."""
-        known = sum(getattr(self, name).nbytes for name in BUFFERS)
+        known = sum(each.nbytes for each in self._known.values())
         at_hand = 0 if self.held is None else self.held.nbytes
         return known + at_hand + self.pool.share(self.numbers.now.numel())
 
@@ -107,6 +109,11 @@ class Parked:
         self.index.append(bare.mean(2))
         self.first.append(when[:, :, 0])
         self.place.append(torch.stack([place[..., 0].amin(2), place[..., -1].amax(2)], dim=2))
+        if bank.log_mass is not None:
+            mass = bank.log_mass.now[:, slots].unflatten(1, (-1, self.size))
+            if self.log_mass is None:
+                self.log_mass = Buffer(mass.new_zeros(len(mass), self.blocks - mass.shape[1], self.size))
+            self.log_mass.append(mass)
 
     def forget(self, oldest: int) -> None:
         """Lose so many of the first blocks of every lane; a pool that is a fifth rubbish is written anew."""
@@ -115,6 +122,7 @@ class Parked:
         self.numbers, self.first, self.place = (
             Buffer(each.now[:, oldest:]) for each in (self.numbers, self.first, self.place)
         )
+        self.log_mass = None if self.log_mass is None else Buffer(self.log_mass.now[:, oldest:])
         self.lost += oldest
         if 4 * self.lost > self.blocks:
             self.pool, numbers = self.pool.anew(self.numbers.now.T)
@@ -162,16 +170,17 @@ class Parked:
             numbers, which = _of_lanes(self.numbers.now, chosen).unique(return_inverse=True)
             shift = self._shift(edge, chosen, torch.arange(chosen.shape[2], device=q.device))
             keys, values = self._split(self.pool.read(numbers))
-            yield Recalled(here, keys, values, which, _of_lanes(self.first.now, chosen), shift)
+            first = _of_lanes(self.first.now, chosen)
+            yield Recalled(here, keys, values, which, first, shift, self._mass(chosen))
 
     def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Parked":
         """The same of some lanes."""
-        known = {name: getattr(self, name).lanes(chosen) for name in BUFFERS}
+        known: dict[str, Any] = {name: each.lanes(chosen) for name, each in self._known.items()}
         return replace(self, pinned=None if self.pinned is None else self.pinned[chosen], held=None, **known)
 
     def tensors(self) -> dict[str, Tensor]:
         """All but the records, by name, for saving ..."""
-        known = {name: getattr(self, name).now for name in BUFFERS[1:]}
+        known = {name: each.now for name, each in self._known.items() if name != "numbers"}
         return known if self.pinned is None else known | {"pinned": self.pinned}
 
     def told(self) -> dict[str, Any]:
@@ -191,9 +200,8 @@ class Parked:
     ) -> "Parked":
         """The same again, with its records in this pool under these numbers (lanes, blocks), and this index."""
         options = {name: told[name] for name in ("size", "head_dim", "asked")}
-        known: dict[str, Any] = {name: Buffer(tensors[name]) for name in ("first", "place")} | {
-            "numbers": Buffer(numbers)
-        }
+        named = [name for name in ("first", "place", "log_mass") if name in tensors]
+        known: dict[str, Any] = {name: Buffer(tensors[name]) for name in named} | {"numbers": Buffer(numbers)}
         how = Choosing(**told["choosing"])
         return cls(choosing=how, pool=pool, index=index, pinned=tensors.get("pinned"), **options, **known)
 
@@ -201,6 +209,11 @@ class Parked:
         made = self.lanes(torch.arange(self.numbers.now.shape[0], device=self.numbers.now.device))
         made.pool = self.pool.branch()
         return made
+
+    @property
+    def _known(self) -> dict[str, Any]:
+        """What there is of the buffers."""
+        return {name: each for name in BUFFERS if (each := getattr(self, name)) is not None}
 
     @property
     def _most(self) -> int:
@@ -232,7 +245,8 @@ class Parked:
             blocks, rank = held.blocks[:, None], torch.searchsorted(held.wanted, held.blocks)[:, None]
             keys, values = held.keys.flatten(0, 1), held.values.flatten(0, 1)
             shift = self._shift(held.edge, blocks, rank)
-            held.recalled = Recalled(slice(0, time), keys, values, None, _of_lanes(self.first.now, blocks), shift)
+            first = _of_lanes(self.first.now, blocks)
+            held.recalled = Recalled(slice(0, time), keys, values, None, first, shift, self._mass(blocks))
         return replace(held.recalled, queries=slice(0, time))
 
     def _read(self, lanes: Int[Tensor, " some"], blocks: Int[Tensor, " some"]) -> tuple[Tensor, Tensor]:
@@ -242,6 +256,12 @@ class Parked:
         """Keys and values (..., size, dim) of records."""
         keys, values = records.tensor_split([self.size * self.head_dim], dim=-1)
         return keys.unflatten(-1, (self.size, -1)), values.unflatten(-1, (self.size, -1))
+
+    def _mass(self, chosen: Int[Tensor, "lanes sets chosen"]) -> Tensor | None:
+        """Log-masses (lanes, sets, chosen, size) of these blocks."""
+        if self.log_mass is None:
+            return None
+        return self.log_mass.now[torch.arange(len(chosen), device=chosen.device)[:, None, None], chosen]
 
     def _edge(self, bank: "Bank") -> Edge | None:
         """Where what comes back ends until more is parked; None: it is read where it stood."""

@@ -118,10 +118,14 @@ class Past:
             if bool(mask.all()):
                 banks.append(bank.cut(0, 0, room=room))
                 continue
-            counts = torch.stack([part.sum(1) for part in mask.split([s.length for s in bank.stores], dim=1)], dim=1)
+            whole = tuple(store.length for store in bank.stores)
+            counts = torch.stack([part.sum(1) for part in mask.split(whole, dim=1)], dim=1)
             for pattern in sorted(set(map(tuple, counts.tolist()))):
                 chosen = (counts == counts.new_tensor(pattern)).all(1).nonzero()[:, 0]
                 part = bank if len(chosen) == len(mask) else bank.take(chosen)
+                if pattern == whole:  # lanes that lose nothing stay as they are, whatever others of their bank lose
+                    banks.append(part.cut(0, 0, room=room))
+                    continue
                 kept = mask[chosen].nonzero()[:, 1].view(len(chosen), sum(pattern))
                 banks.append(part.select(kept, room=room))
         self.banks = banks

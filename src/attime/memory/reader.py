@@ -1,6 +1,7 @@
 """One layer's attention over its past: the chunk is cut at the ticks of the policies, so any chunking gives the same numbers."""
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attime.attention.kernels.merge import fused_partial, merge
+from attime.errors import AttimeError
 from attime.memory.buffer import Buffer
 from attime.memory.contract import Chain, Traits
 from attime.memory.parked import Parked
@@ -45,6 +47,10 @@ def read(
     if past.halted is not None:
         halted, past.halted = past.halted, None
         raise halted
+    if not past.banks:
+        begun = replace(past)
+        begun.append(keys[:, :0], values[:, :0], None if places is None else places[:, :0])
+        policy.check(begun)
     for bank in past.banks:
         if bank.parked is not None and bank.parked.asked:
             positions = torch.arange(past.seen, past.seen + time, device=q.device)
@@ -61,7 +67,10 @@ def read(
         past.append(*own, where)
         made.append(_segment(past, needs, asked, scoring, values.shape[-1]))
         if tick is not None and stop - start == tick:
-            policy.act(past)
+            try:
+                policy.act(past)
+            except AttimeError as error:  # layers after this one have yet to take the chunk in
+                past.halted = AttimeError(*error.args)
         start = stop
     whole = made[0] if len(made) == 1 else torch.cat(made, dim=2)
     return whole.reshape(rows, heads, time, whole.shape[-1])
@@ -139,7 +148,8 @@ def _seen(bank: Bank, new: int, window: int | None) -> Bool[Tensor, "#lanes new 
 
 def _fused(bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
     """Attention of one exact store, in one call or two; a single token's query heads are one sequence of queries."""
-    keys, values, (groups, new), scale = bank.keys(), bank.values(), q.shape[1:3], scoring.scale
+    store, (groups, new), scale = bank.stores[0], q.shape[1:3], scoring.scale
+    keys, values = store.keys(), store.values()
     whole, before = scoring.window is None or bank.length <= scoring.window, bank.length - new
     if new == 1 and whole and q.device.type == "cpu" and q.dtype.itemsize >= 4:  # two products beat one call
         return torch.bmm(torch.bmm(q.squeeze(2) * scale, keys.mT).softmax(-1), values).unsqueeze(2)
@@ -185,6 +195,8 @@ def _recalled_logits(
 ) -> Float[Tensor, "lanes groups asked entries"]:
     """Logits to what was brought back, -inf where a model's own window ends before."""
     logits = _scored(recalled.logits(q[:, :, recalled.queries], past.rotate), scoring)
+    if recalled.log_mass is not None:
+        logits = logits + recalled.log_mass.flatten(2)[:, None]
     if scoring.window is not None:
         when = (recalled.first[..., None] + torch.arange(recalled.keys.shape[1], device=q.device)).flatten(2)
         own = bank.when.now[:, -q.shape[2] :][:, recalled.queries, None]

@@ -33,6 +33,8 @@ class Recalled:
     """Number of each block's first token."""
     shift: Float[Tensor, "lanes sets chosen"] | None
     """By how many positions each block is read as later than it was."""
+    log_mass: Float[Tensor, "lanes sets chosen size"] | None = None
+    """Log of how many tokens each entry stands for; None: one each."""
 
     def logits(self, q: Grouped, rotate: "Rotate | None") -> Float[Tensor, "lanes groups asked entries"]:
         """Products of queries and keys; instead of keys, which are many, queries are turned, the other way."""

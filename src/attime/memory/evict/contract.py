@@ -58,6 +58,9 @@ class Budget(Part):
     def smallest(self) -> int | None:
         """The least that a lane may hold in the long run; None if that is known only with a past."""
 
+    def check(self, past: Past) -> None:
+        """AttimeError where it is known before the first token that it does not fit the model."""
+
     def limit(self, past: Past) -> int | None:
         """The most entries that a lane of this layer ever holds; None if lanes differ."""
         return None

@@ -68,6 +68,13 @@ class Evict(Policy):
         needs = self.score.evidence()
         return Traits(drops=True, bounded=self._budget.traits.bounded, maps=needs.maps, queries=needs.queries)
 
+    def check(self, past: Past) -> None:
+        super().check(past)
+        self._budget.check(past)
+        most = self._budget.limit(past)
+        if most is not None:
+            self._check_count(past, max(0, most - self.every))
+
     def act(self, past: Past) -> None:
         self.score.require(past)
         rated = cache(lambda: self._protected(self.score.rate(past)))
@@ -76,13 +83,17 @@ class Evict(Policy):
             self._reserve(past)
             return
         fewest = min(int(count.min()) for count in counts)
-        if fewest < min(self._least, *(bank.length for bank in past.banks)):
+        if fewest < min(bank.length for bank in past.banks):
+            self._check_count(past, fewest)
+        keep = [_best(rates, count) for rates, count in zip(rated(), counts, strict=True)]
+        self.action.leave(past, keep, sinks=self.sinks, room=self.every)
+
+    def _check_count(self, past: Past, fewest: int) -> None:
+        if fewest < self._least:
             raise AttimeError(
                 f"{self.budget} leaves {fewest} entries to a head of layer {past.layer}, fewer than the {self._least} that "
                 f"sinks and recent tokens need: raise it, or lower sinks, recent or every."
             )
-        keep = [_best(rates, count) for rates, count in zip(rated(), counts, strict=True)]
-        self.action.leave(past, keep, sinks=self.sinks, room=self.every)
 
     def _protected(self, rates: Rates) -> Rates:
         """Rates by which sinks, the action's entries and recent tokens stay in any case."""

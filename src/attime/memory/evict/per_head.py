@@ -35,13 +35,16 @@ class PerHead(Budget):
     def smallest(self) -> int:
         return self.others if self.entries is None else min(self.others, self.entries)
 
-    def counts(self, past: Past, rated: Callable[[], Rates], *, every: int) -> Counts:
+    def check(self, past: Past) -> None:
         for layer, head in self.heads:
             if not (0 <= layer < past.layers and 0 <= head < past.heads):
                 raise AttimeError(
                     f"PerHead names head {head} of layer {layer}, and the model has {past.layers} layers of {past.heads} "
                     f"key-value heads."
                 )
+
+    def counts(self, past: Past, rated: Callable[[], Rates], *, every: int) -> Counts:
+        self.check(past)
         kept = torch.full((past.heads,), self.others - every)
         for layer, head in self.heads:
             if layer == past.layer:

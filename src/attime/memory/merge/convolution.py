@@ -99,15 +99,19 @@ class Convolution(Policy):
     def _whole(self) -> int:
         return self.sinks + self.heavy + self.recent
 
+    def check(self, past: Past) -> None:
+        if past.layers > len(self.mixing.convolutions):
+            raise AttimeError(
+                f"Convolution has weights for {len(self.mixing.convolutions)} layers, and the model has {past.layers}: "
+                f"make a Mixing for as many."
+            )
+
     def act(self, past: Past) -> None:
         if any(bank.received is None for bank in past.banks):
             raise AttimeError(
                 "Convolution needs the attention that entries receive: read the past under this policy's chain."
             )
-        if past.layer >= len(self.mixing.convolutions):
-            raise AttimeError(
-                f"Convolution has weights for {len(self.mixing.convolutions)} layers, and this is layer {past.layer}."
-            )
+        self.check(past)
         small = self._whole + self.mixing.slots
         past.banks = [bank if bank.length <= small else self._merged(past, bank) for bank in past.banks]
 
@@ -140,7 +144,7 @@ class Convolution(Policy):
         mixing = Mixing(layers=2, head_dim=8, slots=3, kernel=5)
         return [
             cls(mixing=mixing, sinks=2, heavy=3, recent=4, every=4),
-            cls(mixing=Mixing(layers=1, head_dim=8, value_dim=8, slots=4), sinks=0, heavy=5, recent=6, every=1),
+            cls(mixing=Mixing(layers=2, head_dim=8, value_dim=8, slots=4), sinks=0, heavy=5, recent=6, every=1),
         ]
 
 

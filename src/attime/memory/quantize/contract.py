@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import torch
 
 from attime.errors import AttimeError
-from attime.memory.past import Bank
+from attime.memory.past import Bank, Past
 from attime.memory.quantize.interleaved import Interleaved
-from attime.memory.quantize.quantized import Quantized
+from attime.memory.quantize.quantized import Quantized, check_widths
 from attime.memory.store import Entries, Store
 
-__all__ = ["check", "fewer_stores", "settle"]
+__all__ = ["check", "fewer_stores", "fits", "settle"]
 
 
 def check(who: object, *, bits: Sequence[int], sinks: int, recent: int, every: int) -> None:
@@ -20,6 +20,12 @@ def check(who: object, *, bits: Sequence[int], sinks: int, recent: int, every: i
             f"{type(who).__name__} needs bits of 2, 4 or 8, sinks >= 0, recent >= 0 and every >= 1; "
             f"got bits={bits}, sinks={sinks}, recent={recent}, every={every}."
         )
+
+
+def fits(past: Past, bits: Sequence[int]) -> None:
+    """AttimeError where a model's heads cannot be kept in these bits."""
+    for bank in past.banks:
+        check_widths(bank.keys(), bank.values(), min(bits))
 
 
 def settle(bank: Bank, coded: Callable[[Entries, Entries, int], Store], *, sinks: int, recent: int, every: int) -> None:

@@ -12,7 +12,7 @@ from typing import final
 
 from attime.memory.contract import Policy
 from attime.memory.past import Past
-from attime.memory.quantize.contract import check, settle
+from attime.memory.quantize.contract import check, fits, settle
 from attime.memory.quantize.quantized import Quantized
 from attime.memory.store import Entries, Store
 
@@ -34,6 +34,10 @@ class Quantize(Policy):
 
     def __post_init__(self) -> None:
         check(self, bits=[self.bits], sinks=self.sinks, recent=self.recent, every=self.every)
+
+    def check(self, past: Past) -> None:
+        super().check(past)
+        fits(past, [self.bits])
 
     def act(self, past: Past) -> None:
         def coded(keys: Entries, values: Entries, first: int) -> Store:

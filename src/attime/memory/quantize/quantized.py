@@ -25,11 +25,21 @@ from attime.errors import AttimeError
 from attime.memory.packed import joined, pack, split, unpack
 from attime.memory.store import Entries, Queries, Store, Weights
 
-__all__ = ["Quantized"]
+__all__ = ["Quantized", "check_widths"]
 
 PIECE = 2**20  # numbers that are unpacked at a time: four megabytes
 LEAST = 2.0**-24  # the smallest width that float16 knows
 GROUPED = ("key_low", "key_width", "scale")
+
+
+def check_widths(keys: Entries, values: Entries, bits: int) -> None:
+    """AttimeError where codes of so many bits do not fill whole bytes."""
+    parts = 8 // bits
+    if keys.shape[2] % parts or values.shape[2] % parts:
+        raise AttimeError(
+            f"{bits} bits need head dimensions that are multiples of {parts}; got {keys.shape[2]} for keys and "
+            f"{values.shape[2]} for values: take 8 bits."
+        )
 
 
 @final
@@ -52,12 +62,7 @@ class Quantized(Store):
     @classmethod
     def of(cls, keys: Entries, values: Entries, *, bits: int, group: int, separable: bool = False) -> "Quantized":
         """Keys and values, in groups of so many; `separable` divides values by a factor of their channel."""
-        parts = 8 // bits
-        if keys.shape[2] % parts or values.shape[2] % parts:
-            raise AttimeError(
-                f"{bits} bits need head dimensions that are multiples of {parts}; got {keys.shape[2]} for keys and "
-                f"{values.shape[2]} for values: take 8 bits."
-            )
+        check_widths(keys, values, bits)
         work = torch.promote_types(keys.dtype, torch.float32)
         key, value, scale = keys.to(work).unflatten(1, (-1, group)), values.to(work), None
         if separable:

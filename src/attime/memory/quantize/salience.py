@@ -25,7 +25,7 @@ from torch import Tensor
 from attime.errors import AttimeError
 from attime.memory.contract import Policy, Traits
 from attime.memory.past import Bank, Past
-from attime.memory.quantize.contract import check, settle
+from attime.memory.quantize.contract import check, fits, settle
 from attime.memory.quantize.interleaved import Interleaved
 from attime.memory.reader import observe
 from attime.memory.store import Entries, Store
@@ -68,6 +68,10 @@ class Salience(Policy):
 
     def evidence(self) -> Traits:
         return Traits(maps=self.probes is None, queries=self.every if self.drawn else self.probes or 0)
+
+    def check(self, past: Past) -> None:
+        super().check(past)
+        fits(past, [self.high, self.low])
 
     def act(self, past: Past) -> None:
         if self.mass is not None:

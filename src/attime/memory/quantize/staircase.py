@@ -18,7 +18,7 @@ from typing import final
 from attime.errors import AttimeError
 from attime.memory.contract import Policy
 from attime.memory.past import Past
-from attime.memory.quantize.contract import check, fewer_stores, settle
+from attime.memory.quantize.contract import check, fewer_stores, fits, settle
 from attime.memory.quantize.quantized import Quantized
 from attime.memory.store import Entries, Store
 
@@ -45,6 +45,10 @@ class Staircase(Policy):
             raise AttimeError(
                 f"Staircase needs bits that fall and as many ages that rise; got bits={self.bits}, ages={self.ages}."
             )
+
+    def check(self, past: Past) -> None:
+        super().check(past)
+        fits(past, self.bits)
 
     def act(self, past: Past) -> None:
         def coded(keys: Entries, values: Entries, first: int) -> Store:

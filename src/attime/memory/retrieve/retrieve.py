@@ -60,6 +60,11 @@ class Retrieve(Policy):
             raise AttimeError(
                 f"Retrieve needs sinks >= 0, every, block and blocks >= 1 and window >= every + block; got {self}."
             )
+        if self.by not in ("token", "question") or self.heads not in ("own", "shared"):
+            raise AttimeError(
+                f"Retrieve needs by='token' or 'question' and heads='own' or 'shared'; got by={self.by!r}, "
+                f"heads={self.heads!r}."
+            )
         if not isinstance(self.search, Exhaustive) and (self.cosine or self.heads == "shared"):
             raise AttimeError(
                 f"Retrieve asks an index only for products of one head's keys; got search={self.search} with "
@@ -74,11 +79,13 @@ class Retrieve(Policy):
     def evidence(self) -> Traits:
         return Traits(rotary=self.contiguous)
 
+    def check(self, past: Past) -> None:
+        self._check_rotary(past)
+        for bank in past.banks:
+            self._nothing(bank)
+
     def act(self, past: Past) -> None:
-        if self.contiguous and past.rotate is None:
-            raise AttimeError(
-                "Retrieve(contiguous=True) moves keys along rotary positions, and this model has none: set it to False."
-            )
+        self._check_rotary(past)
         keep = []
         for bank in past.banks:
             slot = torch.arange(bank.length, device=bank.lanes.device)
@@ -92,12 +99,9 @@ class Retrieve(Policy):
 
     def _park(self, past: Past, bank: Bank, count: int) -> int:
         """Entries after the sinks that are parked now: `count`, or none where there is no room for them."""
-        if bank.log_mass is not None:
-            raise AttimeError("Retrieve parks what came as it came, not what was merged: put it first in the chain.")
         if past.rotate is not None:
             bank.move(None, past.rotate)
-        how = Choosing(**{name: getattr(self, name) for name in Choosing.__dataclass_fields__})
-        parked = bank.parked or Parked.empty(bank, self.block, how, self.where.open, self.search.open)
+        parked = bank.parked or self._nothing(bank)
         try:
             parked.add(past, bank, slice(self.sinks, self.sinks + count))
         except OSError as error:
@@ -108,6 +112,17 @@ class Retrieve(Policy):
             return 0
         bank.parked = parked
         return count
+
+    def _nothing(self, bank: Bank) -> Parked:
+        """Nothing parked yet, where there is a place for it."""
+        how = Choosing(**{name: getattr(self, name) for name in Choosing.__dataclass_fields__})
+        return Parked.empty(bank, self.block, how, self.where.open, self.search.open)
+
+    def _check_rotary(self, past: Past) -> None:
+        if self.contiguous and past.rotate is None:
+            raise AttimeError(
+                "Retrieve(contiguous=True) moves keys along rotary positions, and this model has none: set it to False."
+            )
 
     @classmethod
     def examples(cls) -> Sequence["Retrieve"]:
