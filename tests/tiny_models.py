@@ -127,6 +127,29 @@ def _noisy(*shape: int, key: str = "hidden_states", **rest: Any) -> dict[str, An
     return {key: torch.randn(*shape), "timestep": torch.tensor([10]), **rest}
 
 
+def _sd3(sites: dict[str, int], **more: Any) -> Tiny:
+    return Tiny(
+        build=lambda: d.SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=2,
+            in_channels=4,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            joint_attention_dim=8,
+            caption_projection_dim=16,
+            pooled_projection_dim=8,
+            out_channels=4,
+            pos_embed_max_size=8,
+            **more,
+        ),
+        inputs=lambda: _noisy(
+            1, 4, 8, 8, encoder_hidden_states=torch.randn(1, 3, 8), pooled_projections=torch.randn(1, 8)
+        ),
+        sites=sites,
+    )
+
+
 MODELS: dict[str, Tiny] = {
     "llama": Tiny(
         build=lambda: t.LlamaForCausalLM(t.LlamaConfig(**TEXT)),
@@ -263,46 +286,8 @@ MODELS: dict[str, Tiny] = {
         inputs=lambda: _noisy(1, 4, 3, 8, 8, encoder_hidden_states=torch.randn(1, 3, 8)),
         sites={"transformer joint": 2, "transformer cross": 2},
     ),
-    "sd3": Tiny(
-        build=lambda: d.SD3Transformer2DModel(
-            sample_size=8,
-            patch_size=2,
-            in_channels=4,
-            num_layers=2,
-            attention_head_dim=8,
-            num_attention_heads=2,
-            joint_attention_dim=8,
-            caption_projection_dim=16,
-            pooled_projection_dim=8,
-            out_channels=4,
-            pos_embed_max_size=8,
-        ),
-        inputs=lambda: _noisy(
-            1, 4, 8, 8, encoder_hidden_states=torch.randn(1, 3, 8), pooled_projections=torch.randn(1, 8)
-        ),
-        sites={"transformer joint": 2},
-    ),
-    "sd3.5": Tiny(
-        build=lambda: d.SD3Transformer2DModel(
-            sample_size=8,
-            patch_size=2,
-            in_channels=4,
-            num_layers=2,
-            attention_head_dim=8,
-            num_attention_heads=2,
-            joint_attention_dim=8,
-            caption_projection_dim=16,
-            pooled_projection_dim=8,
-            out_channels=4,
-            pos_embed_max_size=8,
-            dual_attention_layers=(0,),
-            qk_norm="rms_norm",
-        ),
-        inputs=lambda: _noisy(
-            1, 4, 8, 8, encoder_hidden_states=torch.randn(1, 3, 8), pooled_projections=torch.randn(1, 8)
-        ),
-        sites={"transformer joint": 2, "transformer spatial": 1},
-    ),
+    "sd3": _sd3({"transformer joint": 2}),
+    "sd3.5": _sd3({"transformer joint": 2, "transformer spatial": 1}, dual_attention_layers=(0,), qk_norm="rms_norm"),
     "flux": Tiny(
         build=lambda: d.FluxTransformer2DModel(
             patch_size=1,
