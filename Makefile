@@ -31,7 +31,7 @@ $(OLD)/ready: .venv/ready
 	touch $@
 
 bench: .venv/ready
-	for each in windows recurrence scan testtime neighbourhood stream memory; do $(BIN)/python benchmarks/$$each.py | tee benchmarks/results/$$each.txt; done
+	for each in windows recurrence scan testtime neighbourhood stream memory memory_quality; do $(BIN)/python benchmarks/$$each.py | tee benchmarks/results/$$each.txt; done
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .
