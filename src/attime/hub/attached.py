@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 from attime.errors import AttimeError
 from attime.hub.cache import MemoryCache
 from attime.hub.lag import Lags
-from attime.hub.layer import MemoryLayer
 from attime.hub.own_attention import own_attention
 from attime.hub.past_attention import past_attention
 from attime.hub.probe import rotations
@@ -50,8 +49,6 @@ class Attached:
         self.rotate = rotations(self.text)
         if policy.evidence().rotary:
             _check_positions(model, policy, self.rotate)
-        config = self.text.config
-        self.heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         self.reach, self.device = find_reach(self.text), next(model.parameters()).device
         with ExitStack() as undo:
             undo.enter_context(own_attention(self.text, past_attention))
@@ -64,14 +61,7 @@ class Attached:
 
     def cache(self) -> MemoryCache:
         """An empty cache under this policy."""
-        layers = len(self.rotate)
-        made = [
-            MemoryLayer(
-                self.policy, heads=self.heads, layer=layer, layers=layers, rotate=self.rotate[layer], clock=self.clock
-            )
-            for layer in range(layers)
-        ]
-        return MemoryCache(made, model=self.fingerprint)
+        return MemoryCache.empty(self.policy, self.rotate, self.clock, model=self.fingerprint)
 
     def load(self, path: str | Path) -> MemoryCache:
         """A cache that `save` wrote, for this model and this policy; AttimeError for a damaged or foreign file."""

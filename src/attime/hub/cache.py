@@ -11,6 +11,7 @@ from attime.errors import AttimeError
 from attime.hub.layer import MemoryLayer
 from attime.hub.rotary import Clock
 from attime.memory.coded import Coder
+from attime.memory.contract import Chain
 from attime.memory.joined import join
 from attime.memory.ledger import Ledger, ledger
 from attime.memory.past import Rotate
@@ -27,6 +28,15 @@ class MemoryCache(Cache):
         self.memory, self.model = tuple(layers), model
         self.lag: Tensor | None = None
         """(rows, 1): by how much rotary positions lag behind the count of tokens, in models whose pictures make it so."""
+
+    @classmethod
+    def empty(cls, policy: Chain, rotate: Sequence[Rotate | None], clock: Clock, *, model: str) -> "MemoryCache":
+        """Nothing remembered yet; `rotate` is how each layer turns its keys."""
+        layers = [
+            MemoryLayer(policy, layer=layer, layers=len(rotate), rotate=own, clock=clock)
+            for layer, own in enumerate(rotate)
+        ]
+        return cls(layers, model=model)
 
     @property
     def nbytes(self) -> int:

@@ -22,12 +22,10 @@ class MemoryLayer(CacheLayerMixin):
 
     is_sliding, is_croppable, is_compileable = False, False, False
 
-    def __init__(
-        self, policy: Chain, *, heads: int, layer: int, layers: int, rotate: Rotate | None, clock: Clock
-    ) -> None:
+    def __init__(self, policy: Chain, *, layer: int, layers: int, rotate: Rotate | None, clock: Clock) -> None:
         super().__init__()
         self.policy, self.rotate, self.clock = policy, rotate, clock
-        self.heads, self.layer, self.layers = heads, layer, layers
+        self.layer, self.layers = layer, layers
         self.columns = 0
         self.awaited = False
         """Keys have come, and their attention has not yet."""

@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 
 from attime.errors import AttimeError
 from attime.hub.cache import MemoryCache
-from attime.hub.layer import MemoryLayer
 from attime.hub.own_attention import free, its_own_attention, own_attention
 from attime.hub.past_attention import past_attention
 from attime.hub.rotary import Clock, frequencies, turn_halves, turn_nothing, turn_pairs, turn_unknown
@@ -146,11 +145,8 @@ WAYS: tuple[Turn, ...] = (turn_halves, turn_pairs, turn_nothing)
 def _memory(text: PreTrainedModel) -> Iterator[MemoryCache]:
     """A cache that keeps everything, for one forward of the decoder by itself."""
     clock, layers = Clock(text), int(text.config.num_hidden_layers)
-    made = [
-        MemoryLayer(chain(), heads=1, layer=each, layers=layers, rotate=None, clock=clock) for each in range(layers)
-    ]
     try:
-        yield MemoryCache(made, model="")
+        yield MemoryCache.empty(chain(), [None] * layers, clock, model="")
     finally:
         clock.stop()
 

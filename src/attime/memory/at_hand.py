@@ -9,12 +9,14 @@ from torch import Tensor
 
 from attime.memory.recalled import Recalled
 
-__all__ = ["AtHand"]
+__all__ = ["AtHand", "Edge"]
 
 Numbers = Int[Tensor, "lanes blocks"]
 Blocks = Float[Tensor, "lanes blocks size dim"]
 Read = Callable[[Int[Tensor, " some"], Int[Tensor, " some"]], tuple[Shaped[Tensor, "..."], Shaped[Tensor, "..."]]]
 """Keys and values (some, size, dim) of blocks: their lanes, and their numbers in these."""
+Edge = tuple[Int[Tensor, "lanes 1 1"], Int[Tensor, "lanes 1 1"]]
+"""The position at which what is brought back ends, and how many of them a block takes."""
 
 
 @final
@@ -29,7 +31,7 @@ class AtHand:
         self.values: Blocks = values.unflatten(0, wanted.shape).contiguous()
         self.recalled: Recalled | None = None
         """What was made of them ..."""
-        self.edge: tuple[Tensor, Tensor] | None = None
+        self.edge: Edge | None = None
         self.gone = -1
         """... where they ended before the window, when so many entries of the past were no longer beside them."""
 

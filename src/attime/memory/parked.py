@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attime.memory.at_hand import AtHand
+from attime.memory.at_hand import AtHand, Edge
 from attime.memory.buffer import Buffer
 from attime.memory.choosing import Choosing, choose
 from attime.memory.index import Index, Scanned
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Parked"]
 
 BUFFERS = ("numbers", "index", "first", "place", "log_mass")
-Edge = tuple[Int[Tensor, "lanes 1 1"], Int[Tensor, "lanes 1 1"]]
-"""The position at which what is brought back ends, and how many of them a block takes."""
 AT_A_TIME = 1 << 24  # numbers of keys that are at most brought back for some of a chunk's queries together
 
 

@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attime.errors import AttimeError
 from attime.memory.contract import Policy, Traits
 from attime.memory.past import Past
 
@@ -33,8 +32,8 @@ class Contiguous(Policy):
     every: int = 1
 
     def act(self, past: Past) -> None:
-        if past.rotate is None:
-            raise AttimeError("Contiguous moves keys along rotary positions, and this model has none: leave it out.")
+        self.check(past)
+        assert past.rotate is not None
         for bank in past.banks:
             after = _gaps(bank.when.now) if bank.place is None else _gaps_between(bank.when.now, bank.place.now)
             moved = int((after > 0).sum(1).max())  # gaps behind an entry only fall from one to the next
