@@ -8,6 +8,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,13 @@ def _apart(logits: torch.Tensor, right: torch.Tensor) -> float:
 
 
 def on_disk(table: Table, length: int, window: Policy) -> None:
-    """Goal 9: all heads of a layer choose together, or each its own; the text is read in without any choice, which is slow."""
-    other = model()
-    for heads in ("shared", "own"):
-        llama = model()
+    """Goal 9, in blocks as long as InfLLM's, and in others; the text is read in without any choice, which is slow."""
+    other, common = model(), partial(Retrieve, by="question")
+    kinds = ((common(heads="shared", block=128), 1.5), (common(heads="shared"), None), (common(block=128), None))
+    for kind, goal in kinds:
+        llama, blocks = model(), 1024 // kind.block
         with tempfile.TemporaryDirectory() as folder:
-            place = OnDisk(path=folder)
-            retrieve = Retrieve(sinks=4, window=1020, blocks=16, block=64, by="question", heads=heads, where=place)
+            retrieve = replace(kind, blocks=blocks, where=OnDisk(path=folder))
             with attach(llama, retrieve) as one, attach(other, window) as two:
                 parked = filled(llama, one.cache(), length)
                 for bank in (bank for layer in parked.memory for _, past in layer.pasts for bank in past.banks):
@@ -85,9 +86,8 @@ def on_disk(table: Table, length: int, window: Policy) -> None:
                     bank.parked.choosing = replace(bank.parked.choosing, by="token")
                 runs = {"disk": decoding(llama, parked), "window": decoding(other, filled(other, two.cache(), 4096))}
                 seconds = medians(runs, rounds=9)
-                share, choice = seconds["disk"] / seconds["window"], f"{heads} choice"
-                goal = 1.5 if heads == "shared" else None
-                table.ratio(f"1k of {length} tokens from disk, {choice}, decode: / window", share, at_most=goal)
+                share, what = seconds["disk"] / seconds["window"], f"1k of {length} from disk, {kind.heads} choice"
+                table.ratio(f"{what} of {blocks} blocks, decode: / window", share, at_most=goal)
                 whole = length * 4 * 2 * 256 * 4
                 inside = parked.nbytes - 4 * 2 * 1024 * 256 * 4
                 table.ratio("  resident beside the window / all keys and values", inside / whole, at_most=1 / 32)

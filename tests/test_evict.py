@@ -40,22 +40,17 @@ from attime.memory.past import Bank, Past
 from attime.memory.place import Contiguous
 from attime.memory.quantize import ThinKeys
 from attime.memory.reader import read
+from attime.memory.rotary import Rotary
 from attime.memory.store import Exact, Store
 
 ROWS, HEADS, GROUPS, TIME, DIM = 2, 3, 2, 50, 8
+ROTARY = Rotary(0.3 ** torch.arange(DIM // 2, dtype=torch.float64))
 
 
 def stream(time: int = TIME, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     random = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(ROWS, h, time, DIM, generator=random, dtype=dtype) for h in (HEADS * GROUPS, HEADS, HEADS))
     return q, k, v
-
-
-def rotate(keys: Tensor, shift: Tensor) -> Tensor:
-    half = keys.shape[-1] // 2
-    angle = shift.double()[..., None] * 0.3 ** torch.arange(half, dtype=torch.float64)
-    one, two = keys.split(half, dim=-1)
-    return torch.cat([one * angle.cos() - two * angle.sin(), two * angle.cos() + one * angle.sin()], dim=-1)
 
 
 def rated(score: Score, **given: object) -> Tensor:
@@ -101,9 +96,9 @@ def test_the_observed_window_is_pooled_attention_of_the_last_queries(pool: str) 
 def test_expected_attention_is_the_mean_of_a_gaussian() -> None:
     observed, ahead = 12, 7
     q, k, v = stream()
-    plain = torch.stack([rotate(q[:, :, t], torch.full((1, 1), -t)) for t in range(TIME)], dim=2)
+    plain = torch.stack([ROTARY(q[:, :, t], torch.full((1, 1), -t)) for t in range(TIME)], dim=2)
     turn = torch.stack(
-        [rotate(torch.eye(DIM, dtype=q.dtype), torch.full((1,), TIME - 1 + f)) for f in range(1, ahead + 1)]
+        [ROTARY(torch.eye(DIM, dtype=q.dtype)[None], torch.full((1, 1), TIME - 1 + f))[0] for f in range(1, ahead + 1)]
     )
     recent, mean_turn = plain[:, :, -observed:], turn.mean(0)
     mean = recent.mean(2)
@@ -113,8 +108,8 @@ def test_expected_attention_is_the_mean_of_a_gaussian() -> None:
     logits = torch.einsum("bhtd,bhd->bht", keys, mean) / math.sqrt(DIM)
     logits += torch.einsum("bhtd,bhde,bhte->bht", keys, spread, keys) / DIM / 2
     naive = per_head(logits.softmax(-1)).mean(2)
-    torch.testing.assert_close(rated(Expected(observed=observed, ahead=ahead, values=False), rotate=rotate), naive)
-    torch.testing.assert_close(rated(Expected(observed=observed, ahead=ahead), rotate=rotate), naive * v.norm(dim=-1))
+    torch.testing.assert_close(rated(Expected(observed=observed, ahead=ahead, values=False), rotate=ROTARY), naive)
+    torch.testing.assert_close(rated(Expected(observed=observed, ahead=ahead), rotate=ROTARY), naive * v.norm(dim=-1))
 
 
 def test_what_stays_is_sinks_recent_and_the_best_of_the_rest() -> None:
@@ -246,7 +241,7 @@ def keys_by_lane(past: Past) -> dict[int, Tensor]:
 
 def test_keys_are_as_they_came_wherever_they_are_read() -> None:
     evict = Evict(score=Recency(), budget=20, action=Compensate(), sinks=2, recent=8, every=4)
-    pasts = [Past(heads=HEADS, rotate=rotate) for _ in range(2)]
+    pasts = [Past(heads=HEADS, rotate=ROTARY) for _ in range(2)]
     _, k, _ = stream()
     plain, _ = (
         read(past, policy, k.repeat_interleave(GROUPS, 1), *stream()[1:])
@@ -269,10 +264,10 @@ def test_a_row_is_read_as_it_is_alone_under_policies_that_move_and_drop(score: S
     second = Evict(score=score, budget=Adaptive(entries=17, floor=0.2), action=action, sinks=0, recent=1, every=1)
     first = Evict(score=Recency(), budget=23, action=action, sinks=3, recent=4, every=1)
     q, k, v = stream(60)
-    policy, whole = chain(first, second, Contiguous()), Past(heads=HEADS, rotate=rotate)
+    policy, whole = chain(first, second, Contiguous()), Past(heads=HEADS, rotate=ROTARY)
     together = read(whole, policy, q, k, v)
     for row in range(ROWS):
-        past, part = Past(heads=HEADS, rotate=rotate), slice(row, row + 1)
+        past, part = Past(heads=HEADS, rotate=ROTARY), slice(row, row + 1)
         alone = read(past, policy, q[part], k[part], v[part])
         torch.testing.assert_close(together[part], alone, rtol=0, atol=1e-9)
         for lane, keys in keys_by_lane(past).items():
@@ -281,7 +276,7 @@ def test_a_row_is_read_as_it_is_alone_under_policies_that_move_and_drop(score: S
 
 def test_losing_nothing_moves_nobody_back() -> None:
     q, k, v = stream()
-    past = Past(heads=HEADS, rotate=rotate)
+    past = Past(heads=HEADS, rotate=ROTARY)
     read(past, chain(SinkWindow(sinks=2, window=20, every=4), Contiguous()), q, k, v)
     [bank] = past.banks
     read_at, shift = bank.exact.keys().clone(), bank.shift
@@ -309,7 +304,7 @@ def test_who_follows_acts_behind_who_drops() -> None:
     assert chain(follower).policies == (follower,)
     q, k, v = stream()
     ours, theirs = (
-        read(Past(heads=HEADS, rotate=rotate), chain(*each), q, k, v)
+        read(Past(heads=HEADS, rotate=ROTARY), chain(*each), q, k, v)
         for each in ((follower, window), (window, follower))
     )
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)

@@ -246,5 +246,5 @@ def test_a_model_without_numbers_is_not_tried() -> None:
 @pytest.mark.parametrize("name", ["llama", "cohere2", "smollm3"])
 def test_ways_are_found_in_half_precision(name: str, dtype: torch.dtype) -> None:
     model = build(*MODELS[name])
-    exact = [each.func for each in rotations(text_part(model))]  # type: ignore[union-attr]
-    assert [each.func for each in rotations(text_part(model.to(dtype)))] == exact  # type: ignore[union-attr]
+    exact = [each.way for each in rotations(text_part(model))]  # type: ignore[union-attr]
+    assert [each.way for each in rotations(text_part(model.to(dtype)))] == exact  # type: ignore[union-attr]

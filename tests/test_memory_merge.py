@@ -17,6 +17,9 @@ from attime.memory.past import Past
 from attime.memory.place import Contiguous
 from attime.memory.quantize import ThinKeys
 from attime.memory.reader import read
+from attime.memory.rotary import Rotary
+
+ROTARY = Rotary(0.1 ** torch.arange(4))
 
 
 def _stream(time: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -25,14 +28,8 @@ def _stream(time: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def _rotate(keys: Tensor, shift: Tensor) -> Tensor:
-    angle = shift.double()[..., None] * 0.1 ** torch.arange(keys.shape[-1] // 2)
-    one, two = keys.chunk(2, dim=-1)
-    return torch.cat([one * angle.cos() - two * angle.sin(), two * angle.cos() + one * angle.sin()], dim=-1)
-
-
 def test_masses_and_values_add_up() -> None:
-    past = Past(heads=2, rotate=_rotate)
+    past = Past(heads=2, rotate=ROTARY)
     q, k, v = _stream(61)
     read(
         past, chain(Evict(score=KeyNorm(), budget=16, recent=3, every=4, sinks=2, action=Nearest(least=-1.0))), q, k, v
@@ -46,11 +43,11 @@ def test_masses_and_values_add_up() -> None:
 
 
 def test_an_entry_like_another_is_folded_into_it_wherever_it_stood() -> None:
-    past = Past(heads=2, rotate=_rotate)
+    past = Past(heads=2, rotate=ROTARY)
     q, k, v = _stream(12)
     k[:, :, 7] = k[:, :, 3]
     numbers = torch.arange(12).expand(2, -1)
-    rotated = _rotate(k[0], numbers)[None]
+    rotated = ROTARY(k[0], numbers)[None]
     read(past, chain(), q, rotated, v)
     keep = torch.ones(2, 12, dtype=torch.bool)
     keep[:, 7] = False
@@ -79,7 +76,7 @@ def test_merging_goes_with_other_policies(after: Any) -> None:
         Evict(score=Received(), budget=20, recent=5, every=4, action=Nearest(least=0.0)),
         Convolution(mixing=mixing, heavy=8, recent=8, every=4),
     ):
-        past = Past(heads=2, rotate=_rotate)
+        past = Past(heads=2, rotate=ROTARY)
         with torch.no_grad():
             out = read(past, chain(first, *after), q, k, v)
         assert out.isfinite().all()
@@ -92,7 +89,7 @@ def test_a_share_of_nothing_is_selection() -> None:
     torch.nn.init.zeros_(mixing.share)
     policy = Convolution(mixing=mixing, sinks=1, heavy=6, recent=5, every=4)
     selection = Evict(score=Received(), budget=policy.budget, sinks=1, recent=5, every=4)
-    pasts = [Past(heads=2, rotate=_rotate) for _ in range(2)]
+    pasts = [Past(heads=2, rotate=ROTARY) for _ in range(2)]
     with torch.no_grad():
         ours, theirs = (read(past, chain(each), q, k, v) for past, each in zip(pasts, (policy, selection), strict=True))
     torch.testing.assert_close(ours, theirs)

@@ -23,11 +23,13 @@ from attime.memory.place import Contiguous
 from attime.memory.quantize import ThinKeys
 from attime.memory.reader import read
 from attime.memory.retrieve import OnDisk, Recycled, Retrieve, on_disk
+from attime.memory.rotary import Rotary
 from attime.memory.saved import load_pasts, save_pasts
 
 ROWS, HEADS, GROUPS, TIME, DIM = 2, 2, 2, 90, 8
 SMALL: dict[str, Any] = dict(sinks=2, window=20, block=4, every=8)
 DISK = OnDisk()
+ROTARY = Rotary(0.1 ** torch.arange(DIM // 2, dtype=torch.float64))
 
 
 def stream(time: int = TIME) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,15 +39,8 @@ def stream(time: int = TIME) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def rotate(keys: Tensor, shift: Tensor) -> Tensor:
-    half = keys.shape[-1] // 2
-    angle = shift.double()[..., None] * 0.1 ** torch.arange(half, dtype=torch.float64)
-    one, two = keys.split(half, dim=-1)
-    return torch.cat([one * angle.cos() - two * angle.sin(), two * angle.cos() + one * angle.sin()], dim=-1)
-
-
 def run(policy: Policy, time: int = TIME, past: Past | None = None) -> tuple[Tensor, Past]:
-    past = past or Past(heads=HEADS, rotate=rotate)
+    past = past or Past(heads=HEADS, rotate=ROTARY)
     return read(past, chain(policy), *stream(time)), past
 
 
@@ -84,7 +79,7 @@ def test_a_short_past_is_untouched_and_the_window_alone_is_sinks_and_window() ->
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_the_last_token_attends_to_the_blocks_of_the_highest_product(contiguous: bool, by: Any) -> None:
     q, k, v = stream()
-    policy, past = chain(Retrieve(blocks=2, contiguous=contiguous, by=by, **SMALL)), Past(heads=HEADS, rotate=rotate)
+    policy, past = chain(Retrieve(blocks=2, contiguous=contiguous, by=by, **SMALL)), Past(heads=HEADS, rotate=ROTARY)
     read(past, policy, *(each[:, :, :-1] for each in (q, k, v)))
     parked = past.banks[0].parked
     assert parked is not None
@@ -92,17 +87,17 @@ def test_the_last_token_attends_to_the_blocks_of_the_highest_product(contiguous:
     ours = read(past, policy, *(each[:, :, -1:] for each in (q, k, v)))
     when, size, positions = past.banks[0].when.now, 4, torch.arange(TIME).expand(ROWS * HEADS, -1)
     keys, values = k.flatten(0, 1), v.flatten(0, 1)
-    bare = rotate(keys, -positions)
+    bare = ROTARY(keys, -positions)
     for lane in range(ROWS * HEADS):
         row, head = divmod(lane, HEADS)
         mine = q[row, head * GROUPS : (head + 1) * GROUPS, -1]
-        guide = rotate(mine.mean(0)[None, None], torch.tensor([[1 - TIME]]))[0, 0]
+        guide = ROTARY(mine.mean(0)[None, None], torch.tensor([[1 - TIME]]))[0, 0]
         means = bare[lane, 2 : 2 + parked.entries].unflatten(0, (-1, size)).mean(1)
         best = (means @ guide).topk(2).indices.sort().values
         back = (2 + best[:, None] * size + torch.arange(size)).flatten()
         seen = torch.cat([when[lane, :2], back, when[lane, 2:]])
         place = torch.arange(TIME - len(seen), TIME) if contiguous else seen
-        near = rotate(keys[None, lane, seen], (place - seen)[None])[0]
+        near = ROTARY(keys[None, lane, seen], (place - seen)[None])[0]
         want = (mine @ near.T / DIM**0.5).softmax(-1) @ values[lane, seen]
         torch.testing.assert_close(ours[row, head * GROUPS : (head + 1) * GROUPS, -1], want, rtol=0, atol=1e-9)
 
@@ -121,7 +116,7 @@ def test_heads_may_choose_together_by_the_angle_of_their_joined_keys() -> None:
 
 def test_single_steps_read_from_disk_only_what_is_not_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = stream()
-    past, policy, counts = Past(heads=HEADS, rotate=rotate), chain(Retrieve(blocks=3, where=DISK, **SMALL)), []
+    past, policy, counts = Past(heads=HEADS, rotate=ROTARY), chain(Retrieve(blocks=3, where=DISK, **SMALL)), []
     kept = on_disk._File.read
     monkeypatch.setattr(on_disk._File, "read", lambda self, n: counts.append(n.numel()) or kept(self, n))
     steps = [read(past, policy, *(each[:, :, i : i + 1] for each in (q, k, v))) for i in range(TIME)]
@@ -232,7 +227,7 @@ def test_memory_stays_flat_and_small_while_the_file_grows() -> None:
         chain(Retrieve(sinks=4, window=124, every=32, block=64, blocks=2, by="question", where=DISK)),
     )
     random = torch.Generator().manual_seed(0)
-    past, held = Past(heads=1, rotate=rotate), []
+    past, held = Past(heads=1, rotate=ROTARY), []
     for _ in range(4):
         k = torch.randn(1, 1, time // 4, dim, generator=random)
         read(past, policy, k, k, k)
@@ -305,7 +300,7 @@ def test_what_stands_for_several_does_so_when_it_comes_back(first: bool, action:
     assert bank.log_mass is not None
     whole = parked.log_mass.now.double().exp().sum((1, 2)) + bank.log_mass.now.double().exp().sum(1)
     torch.testing.assert_close(whole, torch.full((ROWS * HEADS,), float(TIME)).double(), rtol=1e-5, atol=0)
-    cut, steps = Past(heads=HEADS, rotate=rotate), []
+    cut, steps = Past(heads=HEADS, rotate=ROTARY), []
     for part in zip(*(each.split(1, dim=2) for each in stream()), strict=True):
         steps.append(read(cut, policy, *part))
     torch.testing.assert_close(torch.cat(steps, dim=2), ours, rtol=0, atol=1e-9)
@@ -318,7 +313,7 @@ def test_what_stands_for_several_does_so_when_it_comes_back(first: bool, action:
     torch.testing.assert_close(keys[:, -1], stream()[1].flatten(0, 1)[:, -1])
     save_pasts(tmp_path / "past", [past], model="", policy="", extra={})
     [loaded], _ = load_pasts(tmp_path / "past", model="", policy="")
-    loaded.rotate = rotate
+    loaded.rotate = ROTARY
     logits = q.unflatten(1, (HEADS, GROUPS)).flatten(0, 1)[:, :, 0] @ torch.cat([keys, k.flatten(0, 1)], dim=1).mT
     logits = logits / DIM**0.5 + torch.cat([mass, mass.new_zeros(len(mass), 1)], dim=1)[:, None]
     want = (logits.softmax(-1) @ torch.cat([values, v.flatten(0, 1)], dim=1)).view(ROWS, HEADS * GROUPS, 1, DIM)

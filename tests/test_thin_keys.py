@@ -14,19 +14,16 @@ from attime.memory.place import Contiguous
 from attime.memory.quantize import ThinKeys
 from attime.memory.quantize.thin_keys import Thin, channel_scores
 from attime.memory.reader import read
+from attime.memory.rotary import Rotary
 from attime.memory.saved import load_pasts, save_pasts
+
+ROTARY = Rotary(0.1 ** torch.arange(4))
 
 
 def _stream(time: int, dim: int = 16) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, heads, time, dim, generator=generator, dtype=torch.float64) for heads in (4, 2, 2))
     return q, k, v
-
-
-def _rotate(keys: Tensor, shift: Tensor) -> Tensor:
-    angle = shift.double()[..., None] * 0.1 ** torch.arange(keys.shape[-1] // 2)
-    one, two = keys.chunk(2, dim=-1)
-    return torch.cat([one * angle.cos() - two * angle.sin(), two * angle.cos() + one * angle.sin()], dim=-1)
 
 
 def test_the_greedy_score_is_the_loss_of_one_channel() -> None:
@@ -86,7 +83,7 @@ def test_bytes_are_freed() -> None:
 )
 def test_it_goes_with_eviction_and_with_moved_keys(policy) -> None:
     q, k, v = _stream(200)
-    one, steps = (Past(heads=2, rotate=_rotate) for _ in range(2))
+    one, steps = (Past(heads=2, rotate=ROTARY) for _ in range(2))
     whole = read(one, policy, q, k, v)
     parts = [read(steps, policy, *(each[:, :, i : i + 1] for each in (q, k, v))) for i in range(200)]
     torch.testing.assert_close(torch.cat(parts, dim=2), whole)

@@ -19,9 +19,9 @@ from attime.hub.own_attention import own_attention
 from attime.hub.past_attention import past_attention
 from attime.hub.probe import rotations
 from attime.hub.reach import check_reach, find_reach
-from attime.hub.rotary import Clock, turn_unknown
+from attime.hub.rotary import Clock
 from attime.memory.contract import Chain, Policy, chain
-from attime.memory.past import Rotate
+from attime.memory.rotary import Rotary
 
 __all__ = ["Attached", "attach"]
 
@@ -124,9 +124,9 @@ class Attached:
         given.belongs(self.clock, self.rotate)
 
 
-def _check_positions(model: nn.Module, policy: Chain, rotate: list[Rotate | None]) -> None:
+def _check_positions(model: nn.Module, policy: Chain, rotate: list[Rotary | None]) -> None:
     """Raise if the policy moves keys and the model has no rotary positions, or some that attime does not know."""
-    if all(each is not None and getattr(each, "func", None) is not turn_unknown for each in rotate):
+    if all(each is not None and each.way != "unknown" for each in rotate):
         return
     rest: list[Policy] = []
     for each in policy.policies:

@@ -14,7 +14,7 @@ from attime.memory.coded import Coder
 from attime.memory.contract import Chain
 from attime.memory.joined import join
 from attime.memory.ledger import Ledger, ledger
-from attime.memory.past import Rotate
+from attime.memory.rotary import Rotary
 from attime.memory.saved import load_pasts, save_pasts
 
 __all__ = ["MemoryCache"]
@@ -30,7 +30,7 @@ class MemoryCache(Cache):
         """(rows, 1): by how much rotary positions lag behind the count of tokens, in models whose pictures make it so."""
 
     @classmethod
-    def empty(cls, policy: Chain, rotate: Sequence[Rotate | None], clock: Clock, *, model: str) -> "MemoryCache":
+    def empty(cls, policy: Chain, rotate: Sequence[Rotary | None], clock: Clock, *, model: str) -> "MemoryCache":
         """Nothing remembered yet; `rotate` is how each layer turns its keys."""
         layers = [
             MemoryLayer(policy, layer=layer, layers=len(rotate), rotate=own, clock=clock)
@@ -92,7 +92,7 @@ class MemoryCache(Cache):
                 bank.parked.asked, bank.parked.pinned = True, None
         return made
 
-    def belongs(self, clock: Clock, rotate: Sequence[Rotate | None]) -> None:
+    def belongs(self, clock: Clock, rotate: Sequence[Rotary | None]) -> None:
         """From now on it goes on with a model to which its memory was attached anew."""
         for layer, turn in zip(self.memory, rotate, strict=True):
             layer.clock, layer.rotate = clock, turn

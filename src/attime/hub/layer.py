@@ -11,8 +11,9 @@ from transformers.cache_utils import CacheLayerMixin
 from attime.errors import AttimeError
 from attime.hub.rotary import Clock
 from attime.memory.contract import Chain
-from attime.memory.past import Past, Rotate
+from attime.memory.past import Past
 from attime.memory.reader import Scoring, read
+from attime.memory.rotary import Rotary
 
 __all__ = ["MemoryLayer"]
 
@@ -22,7 +23,7 @@ class MemoryLayer(CacheLayerMixin):
 
     is_sliding, is_croppable, is_compileable = False, False, False
 
-    def __init__(self, policy: Chain, *, layer: int, layers: int, rotate: Rotate | None, clock: Clock) -> None:
+    def __init__(self, policy: Chain, *, layer: int, layers: int, rotate: Rotary | None, clock: Clock) -> None:
         super().__init__()
         self.policy, self.rotate, self.clock = policy, rotate, clock
         self.layer, self.layers = layer, layers

@@ -5,9 +5,8 @@ by nothing else. Four tokens are read with the model's own attention and with a 
 The model is left as it was; what has been found is remembered for as long as the model lives.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -19,14 +18,13 @@ from attime.errors import AttimeError
 from attime.hub.cache import MemoryCache
 from attime.hub.own_attention import free, its_own_attention, own_attention
 from attime.hub.past_attention import past_attention
-from attime.hub.rotary import Clock, frequencies, turn_halves, turn_nothing, turn_pairs, turn_unknown
+from attime.hub.rotary import Clock, frequencies
 from attime.memory.contract import chain
-from attime.memory.past import Rotate
+from attime.memory.rotary import Rotary, Way
 
 __all__ = ["layer_kinds", "rotations"]
 
-Turn = Callable[[Tensor, Tensor, Tensor], Tensor]
-FOUND: WeakKeyDictionary[nn.Module, tuple[str, list[Turn]]] = WeakKeyDictionary()
+FOUND: WeakKeyDictionary[nn.Module, tuple[str, list[Way]]] = WeakKeyDictionary()
 TOKENS, PLACES = 3, (3, 20)
 LIBRARIES = ("torch", "transformers", "accelerate")
 
@@ -44,7 +42,7 @@ def layer_kinds(text: PreTrainedModel) -> list[str | None]:
     return kinds
 
 
-def rotations(text: PreTrainedModel) -> list[Rotate | None]:
+def rotations(text: PreTrainedModel) -> list[Rotary | None]:
     """How each layer turns its keys from one position to another; all None if the model has no rotary positions."""
     free(text, past_attention)
     kinds = layer_kinds(text)
@@ -52,13 +50,17 @@ def rotations(text: PreTrainedModel) -> list[Rotate | None]:
     if any(
         each.is_meta and not hasattr(part, "_hf_hook") for part in text.modules() for each in part.parameters(False)
     ):
-        ways: list[Turn] = [turn_halves] * len(kinds)
+        ways: list[Way] = ["halves"] * len(kinds)
     else:
         ways = _known(text, kinds, turning)
-    return [None if each is None else partial(way, each) for way, each in zip(ways, turning, strict=True)]
+    made: dict[tuple[int, Way], Rotary] = {}
+    return [
+        None if each is None else made.setdefault((id(each), way), Rotary(each, way))
+        for way, each in zip(ways, turning, strict=True)
+    ]
 
 
-def _known(text: PreTrainedModel, kinds: list[str | None], turning: list[Tensor | None]) -> list[Turn]:
+def _known(text: PreTrainedModel, kinds: list[str | None], turning: list[Tensor | None]) -> list[Way]:
     told = [text.dtype, *(getattr(text.config, name, None) for name in ("rope_parameters", "no_rope_layers"))]
     state = repr([kinds, *told])
     if text not in FOUND or FOUND[text][0] != state:
@@ -67,7 +69,7 @@ def _known(text: PreTrainedModel, kinds: list[str | None], turning: list[Tensor 
 
 
 @torch.no_grad()
-def _probed(text: PreTrainedModel, turning: list[Tensor | None]) -> list[Turn]:
+def _probed(text: PreTrainedModel, turning: list[Tensor | None]) -> list[Way]:
     words = text.get_input_embeddings()
     kinds, device = int(cast(Any, words).num_embeddings), cast(Tensor, words.weight).device
     ids = (torch.arange(1, 5, device=device) * 7 % kinds)[None]
@@ -76,11 +78,11 @@ def _probed(text: PreTrainedModel, turning: list[Tensor | None]) -> list[Turn]:
             try:
                 plain = text.forward(input_ids=ids, use_cache=False)[0]
             except Exception:  # a decoder that cannot be called with words alone is not tried
-                return [turn_unknown] * len(turning)
+                return ["unknown"] * len(turning)
         with own_attention(text, past_attention):
             _agrees(text, ids, plain)
             if all(each is None for each in turning):
-                return [turn_nothing] * len(turning)
+                return ["nothing"] * len(turning)
             return _ways(text, ids[0, :TOKENS, None], turning)
 
 
@@ -112,33 +114,33 @@ def _agrees(text: PreTrainedModel, ids: Tensor, plain: Tensor) -> None:
         )
 
 
-def _ways(text: PreTrainedModel, ids: Tensor, turning: list[Tensor | None]) -> list[Turn]:
+def _ways(text: PreTrainedModel, ids: Tensor, turning: list[Tensor | None]) -> list[Way]:
     """The way of each layer, from the keys of tokens that stand alone at two positions."""
     positions = torch.tensor(PLACES, device=ids.device).repeat_interleave(TOKENS)[:, None]
     with _memory(text) as cache:
         try:
             text.forward(input_ids=ids.repeat(2, 1), position_ids=positions, past_key_values=cache, use_cache=True)
         except Exception:  # positions are not for the caller to say
-            return [turn_unknown] * len(turning)
+            return ["unknown"] * len(turning)
     found = []
     for layer, angles in zip(cache.memory, turning, strict=True):
         keys = layer.pasts[0][1].banks[0].keys().unflatten(0, (2, -1)).squeeze(2)
-        found.append(turn_nothing if angles is None else _way(keys[0], keys[1], angles))
+        found.append("nothing" if angles is None else _way(keys[0], keys[1], angles))
     return found
 
 
-def _way(here: Tensor, there: Tensor, angles: Tensor) -> Turn:
+def _way(here: Tensor, there: Tensor, angles: Tensor) -> Way:
     """Which turn brings keys (lanes, head_dim) from the first of the places to the second."""
     if not here.any() or 2 * len(angles) > here.shape[-1]:
-        return turn_halves if 2 * len(angles) <= here.shape[-1] else turn_unknown
+        return "halves" if 2 * len(angles) <= here.shape[-1] else "unknown"
     shift = torch.full((len(here), 1), PLACES[1] - PLACES[0], device=here.device)
     exact = here.double()[:, None]
-    off = {way: float((way(angles, exact, shift)[:, 0] - there).norm() / exact.norm()) for way in WAYS}
+    off = {way: float((Rotary(angles, way)(exact, shift)[:, 0] - there).norm() / exact.norm()) for way in WAYS}
     best = min(WAYS, key=lambda way: off[way])
-    return best if off[best] < (0.05 if here.dtype.itemsize < 4 else 1e-3) else turn_unknown
+    return best if off[best] < (0.05 if here.dtype.itemsize < 4 else 1e-3) else "unknown"
 
 
-WAYS: tuple[Turn, ...] = (turn_halves, turn_pairs, turn_nothing)
+WAYS: tuple[Way, ...] = ("halves", "pairs", "nothing")
 
 
 @contextmanager

@@ -1,21 +1,11 @@
-"""The rotary embedding of a model, as a function that turns keys onwards by any number of positions."""
+"""The rotary embedding of a model of transformers: its frequencies, and the positions of the forward that is under way."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attime.errors import AttimeError
-
-__all__ = [
-    "Clock",
-    "frequencies",
-    "rotary_part",
-    "turn_halves",
-    "turn_nothing",
-    "turn_pairs",
-    "turn_unknown",
-]
+__all__ = ["Clock", "frequencies", "rotary_part"]
 
 
 class Clock:
@@ -69,38 +59,3 @@ def frequencies(text: nn.Module, kind: str | None = None) -> Tensor | None:
         if isinstance(found, Tensor):
             return found
     return None
-
-
-def turn_halves(frequencies: Tensor, keys: Tensor, shift: Tensor) -> Tensor:
-    """Keys (lanes, entries, head_dim) turned by shift (lanes, entries) positions, dimension i with i + half of those that turn."""
-    cos, sin = _angles(frequencies, keys, shift)
-    half = len(frequencies)
-    one, two, rest = keys.split([half, half, keys.shape[-1] - 2 * half], dim=-1)
-    return torch.cat([one * cos - two * sin, two * cos + one * sin, rest], dim=-1)
-
-
-def turn_pairs(frequencies: Tensor, keys: Tensor, shift: Tensor) -> Tensor:
-    """The same in models that turn neighbours, dimension 2i with 2i + 1."""
-    cos, sin = _angles(frequencies, keys, shift)
-    turning, rest = keys.split([2 * len(frequencies), keys.shape[-1] - 2 * len(frequencies)], dim=-1)
-    one, two = turning[..., ::2], turning[..., 1::2]
-    turned = torch.stack([one * cos - two * sin, two * cos + one * sin], dim=-1).flatten(-2)
-    return torch.cat([turned, rest], dim=-1)
-
-
-def turn_nothing(frequencies: Tensor, keys: Tensor, shift: Tensor) -> Tensor:
-    """Layers without positions in a model with rotary ones: a key is the same wherever it stands."""
-    return keys
-
-
-def turn_unknown(frequencies: Tensor, keys: Tensor, shift: Tensor) -> Tensor:
-    """Layers that turn their keys in none of these ways."""
-    raise AttimeError(
-        "the policy moves keys along rotary positions, and this model turns them in a way that attime does not know: leave "
-        "out Contiguous, and set contiguous=False where a policy has it."
-    )
-
-
-def _angles(frequencies: Tensor, keys: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    angle = shift.double()[..., None] * frequencies.double()
-    return angle.cos().to(keys.dtype), angle.sin().to(keys.dtype)

@@ -14,6 +14,7 @@ from attime.laws.contract import Law
 from attime.memory.contract import Chain, Policy, chain
 from attime.memory.past import Past
 from attime.memory.reader import read
+from attime.memory.rotary import Rotary
 from attime.memory.saved import load_pasts, save_pasts
 
 __all__ = ["LAWS"]
@@ -163,15 +164,7 @@ def _as_chain(policy: Policy) -> Chain:
 
 
 def _past(policy: Policy) -> Past:
-    return Past(heads=HEADS, layers=2, rotate=_rotate)
-
-
-def _rotate(keys: Tensor, shift: Tensor) -> Tensor:
-    half = keys.shape[-1] // 2
-    angle = shift.double()[..., None] * 0.1 ** torch.arange(half, dtype=torch.float64)
-    cos, sin = angle.cos(), angle.sin()
-    one, two = keys.split(half, dim=-1)
-    return torch.cat([one * cos - two * sin, two * cos + one * sin], dim=-1)
+    return Past(heads=HEADS, layers=2, rotate=Rotary(0.1 ** torch.arange(DIM // 2, dtype=torch.float64)))
 
 
 def _outputs(

@@ -10,12 +10,10 @@ from torch import Tensor
 
 from attime.memory.buffer import Buffer
 from attime.memory.parked import Parked
+from attime.memory.rotary import Rotary
 from attime.memory.store import Exact, Store
 
-__all__ = ["Bank", "Rotate"]
-
-Rotate = Callable[[Tensor, Tensor], Tensor]
-"""Turns keys (lanes, entries, head_dim) onwards by (lanes, entries) positions, as the model's rotary embedding would."""
+__all__ = ["Bank"]
 
 
 @dataclass
@@ -92,7 +90,7 @@ class Bank:
             if known is not None:
                 known.append(known.now.new_zeros(len(keys), keys.shape[1]))
 
-    def move(self, shift: Float[Tensor, "lanes moved"] | None, rotate: Rotate) -> None:
+    def move(self, shift: Float[Tensor, "lanes moved"] | None, rotate: Rotary) -> None:
         """Read the first entries as later by `shift`; None moves everybody back.
 
         Keys of a single exact store are turned once, from what they were when they came; others, and keys through which
@@ -153,7 +151,7 @@ class Bank:
                 known.cut(start, stop, room=room)
         return self
 
-    def some(self, kept: Int[Tensor, "lanes kept"], rotate: Rotate | None, *, room: int = 0) -> "Bank":
+    def some(self, kept: Int[Tensor, "lanes kept"], rotate: Rotary | None, *, room: int = 0) -> "Bank":
         """Exact copies of these entries as they are read now, for `near`."""
         read = self._as_read(rotate), self.values()
         exact = Exact(*(Buffer(each.gather(1, _along(kept, each)), room=room) for each in read))
@@ -206,7 +204,7 @@ class Bank:
             self.exact.keys()[:, : self.origin.shape[1]] = self.origin
             self.shift, self.origin = None, None
 
-    def _as_read(self, rotate: Rotate | None) -> Float[Tensor, "lanes entries head_dim"]:
+    def _as_read(self, rotate: Rotary | None) -> Float[Tensor, "lanes entries head_dim"]:
         """All keys at the positions at which they are read now."""
         if self.origin is not None:
             return self.exact.keys()

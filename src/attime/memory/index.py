@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import final
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -76,4 +77,4 @@ class Scanned(Index):
     def nearest(
         self, queries: Float[Tensor, "lanes queries head_dim"], most: int
     ) -> Int[Tensor, "lanes queries found"]:
-        return (queries @ self.now.transpose(1, 2)).topk(min(most, self._keys.length), dim=2).indices
+        return torch.bmm(queries, self.now.mT).topk(min(most, self._keys.length), dim=2, sorted=False).indices

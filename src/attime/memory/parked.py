@@ -13,7 +13,8 @@ from attime.memory.buffer import Buffer
 from attime.memory.choosing import Choosing, choose
 from attime.memory.index import Index, Scanned
 from attime.memory.pool import Pool
-from attime.memory.recalled import Recalled
+from attime.memory.recalled import OneForAll, OneForEach, Recalled
+from attime.memory.rotary import Turn
 
 if TYPE_CHECKING:
     from attime.memory.past import Bank, Past
@@ -135,7 +136,7 @@ class Parked:
     ) -> None:
         """If this chunk is the question, its queries choose together what stays in sight from now on."""
         if self.asked:
-            guide = self._unrotated(past, q.mean(1), positions).mean(1, keepdim=True)
+            guide = self._unrotated(past, _guides(q), positions).mean(1, keepdim=True)
             self.pinned, self.asked = self._choose(past, bank, guide)[:, 0], False
             self.settle(past, bank)
 
@@ -154,22 +155,24 @@ class Parked:
         """What each query of the chunk attends to beside the bank, some queries at a time."""
         time = q.shape[2]
         if self.pinned is not None:
-            yield self._at_hand(past, bank, self.pinned, time)
+            yield self._at_hand(past, bank, self.pinned)
             return
-        guide = self._unrotated(past, q.mean(1), _positions(bank)[:, -time:])
         if time == 1:
-            yield self._at_hand(past, bank, self._choose(past, bank, guide)[:, 0], time)
+            position = past.seen - 1 if bank.place is None else _positions(bank)[:, -1:]
+            guide = self._unrotated(past, _guides(q), position)
+            yield self._at_hand(past, bank, self._choose(past, bank, guide)[:, 0])
             return
+        guide = self._unrotated(past, _guides(q), _positions(bank)[:, -time:])
         edge = self._edge(bank)
         step = max(1, AT_A_TIME // (len(q) * self._most * self.size * self.head_dim))
         for start in range(0, time, step):
             here = slice(start, min(start + step, time))
             chosen = self._choose(past, bank, guide[:, here])
             numbers, which = _of_lanes(self.numbers.now, chosen).unique(return_inverse=True)
-            shift = self._shift(edge, chosen, torch.arange(chosen.shape[2], device=q.device))
+            rank = torch.arange(chosen.shape[2], device=q.device)
             keys, values = self._split(self.pool.read(numbers))
-            first = _of_lanes(self.first.now, chosen)
-            yield Recalled(here, keys, values, which, first, shift, self._mass(chosen))
+            first, back = _of_lanes(self.first.now, chosen), self._back(past, edge, chosen, rank, q.dtype)
+            yield OneForEach(here, keys, values, first, back, self._mass(chosen), which=which)
 
     def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Parked":
         """The same of some lanes."""
@@ -226,13 +229,16 @@ class Parked:
         low, high = self.place.now.unbind(-1)
         return (high - low).amax(1, keepdim=True) + 1
 
-    def _unrotated(self, past: "Past", keys: Tensor, positions: Tensor) -> Tensor:
-        return past.rotate(keys, -positions) if self.choosing.unrotated and past.rotate is not None else keys
+    def _unrotated(self, past: "Past", keys: Tensor, positions: Tensor | int) -> Tensor:
+        if not self.choosing.unrotated or past.rotate is None:
+            return keys
+        return past.rotate.by(-positions, keys.dtype)(keys)
 
     def _choose(self, past: "Past", bank: "Bank", guide: Tensor) -> Int[Tensor, "lanes time chosen"]:
-        return choose(self.choosing, self.index, guide, bank.lanes // past.heads, self._most)
+        row = past.heads if len(past.banks) == 1 else bank.lanes // past.heads
+        return choose(self.choosing, self.index, guide, row, self._most)
 
-    def _at_hand(self, past: "Past", bank: "Bank", chosen: Int[Tensor, "lanes chosen"], time: int) -> Recalled:
+    def _at_hand(self, past: "Past", bank: "Bank", chosen: Int[Tensor, "lanes chosen"]) -> Recalled:
         """These blocks for all queries; what has come back for the last ones is not read, or placed, again."""
         if self.held is None or not self.held.turn_to(chosen, self._read):
             self.held = AtHand(chosen, self._read)
@@ -240,12 +246,11 @@ class Parked:
         if held.gone != gone:
             held.edge, held.gone, held.recalled = self._edge(bank), gone, None
         if held.recalled is None:
-            blocks, rank = held.blocks[:, None], torch.searchsorted(held.wanted, held.blocks)[:, None]
+            blocks, rank = held.blocks[:, None], torch.searchsorted(held.wanted.contiguous(), held.blocks)[:, None]
             keys, values = held.keys.flatten(0, 1), held.values.flatten(0, 1)
-            shift = self._shift(held.edge, blocks, rank)
-            first = _of_lanes(self.first.now, blocks)
-            held.recalled = Recalled(slice(0, time), keys, values, None, first, shift, self._mass(blocks))
-        return replace(held.recalled, queries=slice(0, time))
+            first, back = _of_lanes(self.first.now, blocks), self._back(past, held.edge, blocks, rank, keys.dtype)
+            held.recalled = OneForAll(slice(None), keys, values, first, back, self._mass(blocks))
+        return held.recalled
 
     def _read(self, lanes: Int[Tensor, " some"], blocks: Int[Tensor, " some"]) -> tuple[Tensor, Tensor]:
         return self._split(self.pool.read(self.numbers.now[lanes, blocks]))
@@ -267,16 +272,30 @@ class Parked:
             return None
         return _positions(bank)[:, before, None, None] - 1, self._spread()[:, :, None]
 
-    def _shift(self, edge: Edge | None, chosen: Int[Tensor, "lanes sets chosen"], rank: Tensor) -> Tensor | None:
-        """By how much these blocks are read as later than they were, each standing in order of `rank`."""
+    def _back(
+        self,
+        past: "Past",
+        edge: Edge | None,
+        chosen: Int[Tensor, "lanes sets chosen"],
+        rank: Int[Tensor, "*#lanes_sets chosen"],
+        dtype: torch.dtype,
+    ) -> Turn | None:
+        """The turn back by as much as these blocks are read as later than they were, each standing in order of `rank`."""
         if edge is None:
             return None
+        assert past.rotate is not None
         end = edge[0] - (chosen.shape[2] - 1 - rank) * edge[1]
-        return (end - _of_lanes(self.place.now[..., 1], chosen)).clamp(min=0).to(torch.float64)
+        shift = (end - _of_lanes(self.place.now[..., 1], chosen)).clamp(min=0)
+        return past.rotate.by(-shift[..., None], dtype)
 
 
 def _positions(bank: "Bank", *, greatest: bool = False) -> Int[Tensor, "lanes entries"]:
     return bank.when.now if bank.place is None else bank.place.now[..., int(greatest)]
+
+
+def _guides(q: Float[Tensor, "lanes groups time head_dim"]) -> Float[Tensor, "lanes time head_dim"]:
+    """What asks for a lane: the mean over its query heads."""
+    return q.mean(1) if q.shape[1] > 1 else q[:, 0]
 
 
 def _of_lanes(known: Tensor, chosen: Int[Tensor, "lanes sets chosen"]) -> Tensor:

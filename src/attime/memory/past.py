@@ -12,11 +12,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attime.errors import AttimeError
-from attime.memory.bank import Bank, Rotate
+from attime.memory.bank import Bank
 from attime.memory.buffer import Buffer
+from attime.memory.rotary import Rotary
 from attime.memory.store import Exact, Store
 
-__all__ = ["Apart", "Bank", "Past", "Rotate", "Scoring"]
+__all__ = ["Apart", "Bank", "Past", "Scoring"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Past:
     """Tokens that have come, kept or not."""
     queries: Buffer | None = None
     """(lanes, recent, query heads of the lane, head_dim): the last queries, where a policy asks for them."""
-    rotate: Rotate | None = None
+    rotate: Rotary | None = None
     """None where the model has no rotary positions."""
     scoring: Scoring | None = None
     """How the last attention over this past was scored; None before the first."""

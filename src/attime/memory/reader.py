@@ -183,22 +183,22 @@ def _recalling(past: Past, bank: Bank, parked: Parked, q: Grouped, scoring: Scor
     present, made = _present(past, bank, q, scoring), []
     for recalled in parked.recall(past, bank, q):
         here = recalled.queries
-        far = _recalled_logits(past, bank, recalled, q, scoring)
+        far = _recalled_logits(bank, recalled, q, scoring)
         weights = torch.cat([present[:, :, here], far], dim=3).softmax(-1)
-        near, far = weights.split([bank.length, far.shape[3]], dim=3)
+        near, far = weights[..., : bank.length], weights[..., bank.length :]
         made.append(_mixed(bank, near, q.dtype) + recalled.mixed(far.to(q.dtype)))
-    return torch.cat(made, dim=2)
+    return made[0] if len(made) == 1 else torch.cat(made, dim=2)
 
 
 def _recalled_logits(
-    past: Past, bank: Bank, recalled: Recalled, q: Grouped, scoring: Scoring
+    bank: Bank, recalled: Recalled, q: Grouped, scoring: Scoring
 ) -> Float[Tensor, "lanes groups asked entries"]:
     """Logits to what was brought back, -inf where a model's own window ends before."""
-    logits = _scored(recalled.logits(q[:, :, recalled.queries], past.rotate), scoring)
+    logits = _scored(recalled.logits(q[:, :, recalled.queries]), scoring)
     if recalled.log_mass is not None:
         logits = logits + recalled.log_mass.flatten(2)[:, None]
     if scoring.window is not None:
-        when = (recalled.first[..., None] + torch.arange(recalled.keys.shape[1], device=q.device)).flatten(2)
+        when = (recalled.first[..., None] + torch.arange(recalled.size, device=q.device)).flatten(2)
         own = bank.when.now[:, -q.shape[2] :][:, recalled.queries, None]
         logits = logits.masked_fill((own - when >= scoring.window)[:, None], -torch.inf)
     return logits
@@ -207,7 +207,7 @@ def _recalled_logits(
 def _present(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Weights:
     """Logits of the new tokens to all entries, -inf where they may not see."""
     groups, new = q.shape[1:3]
-    logits = _logits(past, bank, q.flatten(1, 2), scoring).unflatten(1, (groups, new))
+    logits = _logits(past, bank, q.flatten(1, 2), scoring).view(len(q), groups, new, -1)
     seen = _seen(bank, new, scoring.window)
     if seen is not None:
         late = 0 if scoring.window is not None else bank.length - new
@@ -219,7 +219,10 @@ def _mixed(bank: Bank, weights: Weights, dtype: torch.dtype) -> Grouped:
     """The weighted sum of the values; entries note what they receive."""
     if bank.received is not None:
         bank.received.now.add_(weights.detach().sum((1, 2)).to(bank.received.now.dtype))
-    parts = weights.to(dtype).flatten(1, 2).split([store.length for store in bank.stores], dim=2)
+    flat = weights.to(dtype).flatten(1, 2)
+    if len(bank.stores) == 1:
+        return bank.stores[0].mixed(flat).view(*weights.shape[:3], -1)
+    parts = flat.split([store.length for store in bank.stores], dim=2)
     out = sum(store.mixed(part) for store, part in zip(bank.stores, parts, strict=True))
     assert isinstance(out, Tensor)
     return out.unflatten(1, weights.shape[1:3])
@@ -240,7 +243,7 @@ def _logits(past: Past, bank: Bank, flat: Tensor, scoring: Scoring) -> Float[Ten
 
 
 def _scored(logits: Tensor, scoring: Scoring) -> Tensor:
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).mul_(scoring.scale)
+    logits = (logits.float() if logits.dtype.itemsize < 4 else logits).mul_(scoring.scale)
     return logits if scoring.softcap is None else scoring.softcap * (logits / scoring.softcap).tanh()
 
 

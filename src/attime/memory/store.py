@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import final
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -59,11 +60,11 @@ class Store(ABC):
 
     def logits(self, q: Queries) -> Weights:
         """q . k for every entry."""
-        return q @ self.keys().transpose(1, 2)
+        return torch.bmm(q, self.keys().mT)
 
     def mixed(self, weights: Weights) -> Queries:
         """The weighted sum of the values."""
-        return weights @ self.values()
+        return torch.bmm(weights, self.values())
 
 
 @final

@@ -20,7 +20,8 @@ from torch import Tensor
 from attime.errors import AttimeError
 from attime.memory.contract import Traits
 from attime.memory.evict.contract import Rates, Score
-from attime.memory.past import Past, Rotate
+from attime.memory.past import Past
+from attime.memory.rotary import Rotary
 
 __all__ = ["Expected"]
 
@@ -74,7 +75,7 @@ class Expected(Score):
         return [cls(observed=8, ahead=5), cls(observed=3, values=False)]
 
 
-def _turned(rotate: Rotate, basis: Square, ahead: int) -> Square:
+def _turned(rotate: Rotary, basis: Square, ahead: int) -> Square:
     """The sum of the basis turned by 1, 2, ..., `ahead` positions, in log2(ahead) turns."""
     if ahead == 0:
         return torch.zeros_like(basis)
@@ -83,5 +84,5 @@ def _turned(rotate: Rotate, basis: Square, ahead: int) -> Square:
     return both + _by(rotate, basis, ahead) if ahead % 2 else both
 
 
-def _by(rotate: Rotate, rows: Square, positions: int) -> Square:
+def _by(rotate: Rotary, rows: Square, positions: int) -> Square:
     return rotate(rows[None], torch.full((1, len(rows)), positions, device=rows.device))[0]

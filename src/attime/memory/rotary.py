@@ -1,0 +1,81 @@
+"""How a layer turns its keys with their positions, and how a key is turned onwards by any number of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from attime.errors import AttimeError
+
+__all__ = ["Rotary", "Turn", "Way"]
+
+Way = Literal["halves", "pairs", "nothing", "unknown"]
+"""Dimension i turns with i + half of those that turn, or 2i with 2i + 1; a key is the same wherever it stands; who knows."""
+Turn = Callable[[Float[Tensor, "*#entries head_dim"]], Float[Tensor, "*entries head_dim"]]
+"""A turn by positions that are settled."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Rotary:
+    """The rotary embedding of one layer."""
+
+    frequencies: Float[Tensor, " half"]
+    """Angle per position of every pair of dimensions; dimensions beyond them do not turn."""
+    way: Way = "halves"
+    _last: dict[tuple[int, torch.dtype], Turn] = field(default_factory=dict, init=False, repr=False)
+    """The last turn by a whole number: layers that share this one ask for the same, one after another."""
+
+    def __call__(
+        self, keys: Float[Tensor, "lanes entries head_dim"], shift: Shaped[Tensor, "#lanes #entries"]
+    ) -> Float[Tensor, "lanes entries head_dim"]:
+        """Keys turned onwards by so many positions."""
+        return self.by(shift, keys.dtype)(keys)
+
+    def by(self, shift: Shaped[Tensor, "*entries"] | int, dtype: torch.dtype) -> Turn:
+        """The turn by so many positions, of keys of this dtype; AttimeError if the way is not known."""
+        if isinstance(shift, int):
+            found = self._last.get((shift, dtype))
+            if found is None:
+                found = self.by(torch.full((1, 1), shift, device=self.frequencies.device), dtype)
+                self._last.clear()
+                self._last[shift, dtype] = found
+            return found
+        if self.way == "unknown":
+            raise AttimeError(
+                "the policy moves keys along rotary positions, and this model turns them in a way that attime does not know: "
+                "leave out Contiguous, and set contiguous=False where a policy has it."
+            )
+        if self.way == "nothing":
+            return lambda keys: keys
+        angle = shift.double()[..., None] * self.frequencies.double()
+        return TURNS[self.way](angle.cos().to(dtype), angle.sin().to(dtype))
+
+
+class _Halves:
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
+        self.half, self.cos, self.sin = cos.shape[-1], torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+
+    def __call__(self, keys: Tensor) -> Tensor:
+        if keys.shape[-1] == 2 * self.half:
+            return torch.addcmul(keys * self.cos, keys.roll(self.half, -1), self.sin)
+        turning, rest = keys[..., : 2 * self.half], keys[..., 2 * self.half :]
+        return torch.cat([self(turning), rest], dim=-1)
+
+
+class _Pairs:
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
+        self.cos, self.sin = cos, sin
+
+    def __call__(self, keys: Tensor) -> Tensor:
+        half = self.cos.shape[-1]
+        turning, rest = keys.split([2 * half, keys.shape[-1] - 2 * half], dim=-1)
+        one, two = turning[..., ::2], turning[..., 1::2]
+        turned = torch.stack([one * self.cos - two * self.sin, two * self.cos + one * self.sin], dim=-1).flatten(-2)
+        return torch.cat([turned, rest], dim=-1)
+
+
+TURNS = {"halves": _Halves, "pairs": _Pairs}
