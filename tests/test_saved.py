@@ -53,7 +53,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         header = json.loads((file.metadata() or {})["attime"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     text = json.dumps(change(header))
-    checksum = getattr(saved, "_checksum", lambda *_: "")(text, tensors)
+    checksum = saved._checksum(text, tensors)
     save_file(tensors, path, {"attime": text, "checksum": checksum})
 
 
@@ -137,6 +137,14 @@ def test_an_empty_cache_comes_back(model: Any, tmp_path: Path) -> None:
     with attach(model, WINDOW) as attached:
         attached.cache().save(tmp_path / "empty")
         assert attached.load(tmp_path / "empty").nbytes == 0
+
+
+def test_what_was_parked_goes_with_the_memory_that_is_saved_over(model: Any, tmp_path: Path) -> None:
+    with read(model, PARKED, tmp_path / "past"):
+        assert (tmp_path / "past.parked").exists()
+    with read(model, WINDOW, tmp_path / "past") as attached:
+        assert not (tmp_path / "past.parked").exists()
+        attached.load(tmp_path / "past")
 
 
 def test_nothing_is_left_where_it_cannot_be_written(

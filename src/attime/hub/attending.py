@@ -19,7 +19,10 @@ Attend = Callable[[int, Tensor, Tensor, Tensor, float], Tensor]
 
 @contextmanager
 def attending(model: PreTrainedModel, function: Attend) -> Iterator[None]:
-    """The model's attention is `function` as long as this lasts; gradients go through it. For rows without padding."""
+    """The model's attention is `function` as long as this lasts; gradients go through it. For rows without padding.
+
+    The function answers for all of it, also for what the model's own would add: a window, a softcap, learnt sinks.
+    """
 
     def attention(
         module: nn.Module,

@@ -67,6 +67,9 @@ def save_pasts(
         if parked:
             os.replace(beside, _beside(path))
         os.replace(part, path)
+        if not parked:  # one that was saved here before may have had some
+            with suppress(OSError):
+                _beside(path).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise AttimeError(
             f"the memory could not be written to {path}: {error}; nothing of it is lost: give another path, or make room."
