@@ -296,19 +296,19 @@ def test_what_stands_for_several_does_so_when_it_comes_back(first: bool, action:
     ours, past = run(policy)
     [parked], [bank] = [bank.parked for bank in past.banks], past.banks
     assert parked is not None
-    assert parked.log_mass is not None
+    assert parked.blocks.log_mass is not None
     assert bank.log_mass is not None
-    whole = parked.log_mass.now.double().exp().sum((1, 2)) + bank.log_mass.now.double().exp().sum(1)
+    whole = parked.blocks.log_mass.now.double().exp().sum((1, 2)) + bank.log_mass.now.double().exp().sum(1)
     torch.testing.assert_close(whole, torch.full((ROWS * HEADS,), float(TIME)).double(), rtol=1e-5, atol=0)
     cut, steps = Past(heads=HEADS, rotate=ROTARY), []
     for part in zip(*(each.split(1, dim=2) for each in stream()), strict=True):
         steps.append(read(cut, policy, *part))
     torch.testing.assert_close(torch.cat(steps, dim=2), ours, rtol=0, atol=1e-9)
-    records = parked.pool.read(parked.numbers.now).unflatten(2, (2, 4, DIM))
+    records = parked.blocks.pool.read(parked.blocks.numbers.now).unflatten(2, (2, 4, DIM))
     keys, values = (
         torch.cat([records[:, :, i].flatten(1, 2), each], dim=1) for i, each in enumerate((bank.keys(), bank.values()))
     )
-    mass = torch.cat([parked.log_mass.now.flatten(1), bank.log_mass.now], dim=1)
+    mass = torch.cat([parked.blocks.log_mass.now.flatten(1), bank.log_mass.now], dim=1)
     q, k, v = (each[:, :, -1:] for each in stream())
     torch.testing.assert_close(keys[:, -1], stream()[1].flatten(0, 1)[:, -1])
     save_pasts(tmp_path / "past", [past], model="", policy="", extra={})

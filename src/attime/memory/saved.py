@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attime.errors import AttimeError
+from attime.memory.blocks import Blocks
 from attime.memory.buffer import Buffer
 from attime.memory.coded import Coder
 from attime.memory.index import Scanned
@@ -166,7 +167,7 @@ def _written(parked: Sequence[Parked], path: Path) -> str:
     made = hashlib.sha256()
     with path.open("wb") as file:
         for each in parked:
-            for records in each.pool.parts(each.numbers.now.flatten()):
+            for records in each.blocks.pool.parts(each.blocks.numbers.now.flatten()):
                 made.update(held := _bytes(records))
                 file.write(held)
     return made.hexdigest()
@@ -233,7 +234,8 @@ def _parked(told: Mapping[str, Any], own: Mapping[str, Tensor], bank: Bank, reco
         read = torch.frombuffer(records.read(count * width * keys.element_size()), dtype=keys.dtype)
         numbers.append(pool.add(read.view(count, width).to(keys.device)))
     index = _named(told["search"])(**told["search_options"]).open if "search" in told else Scanned
-    return Parked.restore(own, told, pool, torch.cat(numbers).view(own["first"].shape), index(own["index"]))
+    blocks = Blocks.restore(own, told, pool, torch.cat(numbers).view(own["first"].shape), index(own["index"]))
+    return Parked.restore(own, told, blocks)
 
 
 def _store(kind: str, own: Mapping[str, Tensor], root: str, device: torch.device) -> Store:

@@ -105,7 +105,7 @@ class Remembered:
             bank.parked.add(past, bank, slice(0, whole))
             rest = torch.arange(bank.length, device=keys.device) >= whole
             past.drop([rest.expand(past.lanes, -1)])
-            if (over := bank.parked.blocks - how.capacity // how.chunk) > 0:
+            if (over := bank.parked.blocks.count - how.capacity // how.chunk) > 0:
                 bank.parked.forget(over)
 
     @torch.no_grad()
