@@ -4,23 +4,19 @@ import math
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
-from attime.attention.kernels.merge import fused_partial, merge
 from attime.errors import AttimeError
+from attime.memory.attention import attend, logits_to
 from attime.memory.buffer import Buffer
 from attime.memory.contract import Chain, Traits
-from attime.memory.parked import Parked
-from attime.memory.past import Apart, Bank, Past, Scoring
-from attime.memory.recalled import Recalled
+from attime.memory.past import Bank, Past, Scoring
 
 __all__ = ["Scoring", "observe", "read"]
 
 Outputs = Float[Tensor, "batch heads time value_dim"]
 Grouped = Float[Tensor, "lanes groups time head_dim"]
-Weights = Float[Tensor, "lanes groups time entries"]
 
 
 def read(
@@ -87,7 +83,7 @@ def observe(
     own = torch.arange(past.seen - count, past.seen, device=q.device)
     if some is not None:
         q, own = q[:, :, some], own[some]
-    logits = _logits(past, bank, q.flatten(1, 2), past.scoring).unflatten(1, q.shape[1:3])
+    logits = logits_to(past, bank, q.flatten(1, 2), past.scoring).unflatten(1, q.shape[1:3])
     late = 0 if window is not None else max(0, bank.length - count)  # entries rise: who stands before was seen by all
     age = own[:, None] - when[:, None, late:]
     seen = (age >= 0) & (age < (window or past.seen + 1))
@@ -105,10 +101,10 @@ def _segment(past: Past, needs: Traits, q: Grouped, scoring: Scoring, value_dim:
     if needs.queries:
         _remember(past, q, needs.queries)
     if len(past.banks) == 1:
-        return _attend(past, past.banks[0], q, scoring, observed=needs.maps)
+        return attend(past, past.banks[0], q, scoring, observed=needs.maps)
     out = q.new_empty(*q.shape[:3], value_dim)
     for bank in past.banks:
-        own = _attend(past, bank, q.index_select(0, bank.lanes), scoring, observed=needs.maps)
+        own = attend(past, bank, q.index_select(0, bank.lanes), scoring, observed=needs.maps)
         out.index_copy_(0, bank.lanes, own)
     return out
 
@@ -116,146 +112,3 @@ def _segment(past: Past, needs: Traits, q: Grouped, scoring: Scoring, value_dim:
 def _remember(past: Past, q: Grouped, most: int) -> None:
     recent = q.transpose(1, 2) if past.queries is None else torch.cat([past.queries.now, q.transpose(1, 2)], dim=1)
     past.queries = Buffer(recent[:, -most:])
-
-
-def _attend(past: Past, bank: Bank, q: Grouped, scoring: Scoring, *, observed: bool) -> Grouped:
-    if bank.near is not None:
-        bank = bank.near
-    if bank.parked is not None and not bank.parked.silent:
-        return _recalling(past, bank, bank.parked, q, scoring)
-    plain = (
-        len(bank.stores) == 1
-        and bank.log_mass is None
-        and not observed
-        and past.apart is None
-        and (bank.shift is None or bank.origin is not None)
-    )
-    return _fused(bank, q, scoring) if plain and scoring.softcap is None else _explicit(past, bank, q, scoring)
-
-
-def _seen(bank: Bank, new: int, window: int | None) -> Bool[Tensor, "#lanes new entries"] | None:
-    """Which entries each of the last `new` tokens may see; None if all see all."""
-    when = bank.when.now
-    if window is None or bank.length <= window:
-        if new == 1:
-            return None
-        seen = torch.ones(1, new, bank.length, dtype=torch.bool, device=when.device)
-        seen[:, :, bank.length - new :].tril_()
-        return seen
-    age = when[:, -new:, None] - when[:, None]
-    return (age >= 0) & (age < window)
-
-
-def _fused(bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
-    """Attention of one exact store, in one call or two; a single token's query heads are one sequence of queries."""
-    store, (groups, new), scale = bank.stores[0], q.shape[1:3], scoring.scale
-    keys, values = store.keys(), store.values()
-    whole, before = scoring.window is None or bank.length <= scoring.window, bank.length - new
-    if new == 1 and whole and q.device.type == "cpu" and q.dtype.itemsize >= 4:  # two products beat one call
-        return torch.bmm(torch.bmm(q.squeeze(2) * scale, keys.mT).softmax(-1), values).unsqueeze(2)
-    keys, values = keys[:, None], values[:, None]
-    if new == 1:
-        seen = _seen(bank, new, scoring.window)
-        mask = None if seen is None else seen[:, None]
-        return F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, attn_mask=mask, scale=scale).transpose(
-            1, 2
-        )
-    keys, values = keys.expand(-1, groups, -1, -1), values.expand(-1, groups, -1, -1)
-    if whole and not before:
-        return F.scaled_dot_product_attention(q, keys, values, is_causal=True, scale=scale)
-    learning = torch.is_grad_enabled() and any(each.requires_grad for each in (q, keys, values))
-    if whole and q.device.type == "cpu" and not learning:  # without a mask, the past takes a fifth less time
-        (old, own), (was, came) = (each.split([before, new], dim=2) for each in (keys, values))
-        past, present = fused_partial(q, old, was, scale=scale), fused_partial(q, own, came, causal=True, scale=scale)
-        return merge(past, present)[0]
-    seen = _seen(bank, new, scoring.window)
-    assert seen is not None
-    return F.scaled_dot_product_attention(q, keys, values, attn_mask=seen[:, None], scale=scale)
-
-
-def _explicit(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
-    """Attention with its map: over several stores, with masses and moved keys; entries note what they receive."""
-    return _mixed(bank, _present(past, bank, q, scoring).softmax(-1), q.dtype)
-
-
-def _recalling(past: Past, bank: Bank, parked: Parked, q: Grouped, scoring: Scoring) -> Grouped:
-    """Attention to the bank's entries and, in the same softmax, to what each query brings back."""
-    present, made = _present(past, bank, q, scoring), []
-    for recalled in parked.recall(past, bank, q):
-        here = recalled.queries
-        far = _recalled_logits(bank, recalled, q, scoring)
-        weights = torch.cat([present[:, :, here], far], dim=3).softmax(-1)
-        near, far = weights[..., : bank.length], weights[..., bank.length :]
-        made.append(_mixed(bank, near, q.dtype) + recalled.mixed(far.to(q.dtype)))
-    return made[0] if len(made) == 1 else torch.cat(made, dim=2)
-
-
-def _recalled_logits(
-    bank: Bank, recalled: Recalled, q: Grouped, scoring: Scoring
-) -> Float[Tensor, "lanes groups asked entries"]:
-    """Logits to what was brought back, -inf where a model's own window ends before."""
-    logits = _scored(recalled.logits(q[:, :, recalled.queries]), scoring)
-    if recalled.log_mass is not None:
-        logits = logits + recalled.log_mass.flatten(2)[:, None]
-    if scoring.window is not None:
-        when = (recalled.first[..., None] + torch.arange(recalled.size, device=q.device)).flatten(2)
-        own = bank.when.now[:, -q.shape[2] :][:, recalled.queries, None]
-        logits = logits.masked_fill((own - when >= scoring.window)[:, None], -torch.inf)
-    return logits
-
-
-def _present(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Weights:
-    """Logits of the new tokens to all entries, -inf where they may not see."""
-    groups, new = q.shape[1:3]
-    logits = _logits(past, bank, q.flatten(1, 2), scoring).view(len(q), groups, new, -1)
-    seen = _seen(bank, new, scoring.window)
-    if seen is not None:
-        late = 0 if scoring.window is not None else bank.length - new
-        logits[..., late:].masked_fill_(~seen[:, None, :, late:], -torch.inf)
-    return logits
-
-
-def _mixed(bank: Bank, weights: Weights, dtype: torch.dtype) -> Grouped:
-    """The weighted sum of the values; entries note what they receive."""
-    if bank.received is not None:
-        bank.received.now.add_(weights.detach().sum((1, 2)).to(bank.received.now.dtype))
-    flat = weights.to(dtype).flatten(1, 2)
-    if len(bank.stores) == 1:
-        return bank.stores[0].mixed(flat).view(*weights.shape[:3], -1)
-    parts = flat.split([store.length for store in bank.stores], dim=2)
-    out = sum(store.mixed(part) for store, part in zip(bank.stores, parts, strict=True))
-    assert isinstance(out, Tensor)
-    return out.unflatten(1, weights.shape[1:3])
-
-
-def _logits(past: Past, bank: Bank, flat: Tensor, scoring: Scoring) -> Float[Tensor, "lanes queries entries"]:
-    """Logits of queries (lanes, queries, head_dim) to all entries, with masses and moved keys, in float32 at least."""
-    made = [store.logits(flat) for store in bank.stores]
-    logits = made[0] if len(made) == 1 else torch.cat(made, dim=2)
-    if bank.shift is not None and bank.origin is None:
-        assert past.rotate is not None
-        moved = bank.shift.shape[1]
-        logits[:, :, :moved] = flat @ past.rotate(bank.keys(moved), bank.shift).transpose(1, 2)
-    logits = _scored(logits, scoring)
-    if past.apart is None:
-        return logits if bank.log_mass is None else logits + bank.log_mass.now[:, None]
-    return _apart(past.apart, bank, logits)
-
-
-def _scored(logits: Tensor, scoring: Scoring) -> Tensor:
-    logits = (logits.float() if logits.dtype.itemsize < 4 else logits).mul_(scoring.scale)
-    return logits if scoring.softcap is None else scoring.softcap * (logits / scoring.softcap).tanh()
-
-
-def _apart(apart: Apart, bank: Bank, logits: Tensor) -> Tensor:
-    """Logits where contexts were read side by side: a temperature among them, a scale for the log of their whole mass."""
-    when = bank.when.now
-    inside = ((when >= apart.start) & (when < apart.stop))[:, None]
-    logits = torch.where(inside, logits / apart.temperature, logits)
-    if bank.log_mass is not None:
-        logits = logits + bank.log_mass.now[:, None]
-    more = apart.scale * apart.temperature - 1
-    if more and bool(inside.any()):
-        whole = logits.masked_fill(~inside, -torch.inf).logsumexp(-1, keepdim=True)
-        logits = torch.where(inside, logits + more * whole, logits)
-    return logits
