@@ -21,7 +21,7 @@ test: .venv/ready
 OLDEST ?= 5.4
 OLD := .venv-transformers-$(OLDEST)
 test-oldest: $(OLD)/ready
-	$(OLD)/bin/python -m pytest -p no:cacheprovider tests/test_hub.py tests/test_hub_vision.py tests/test_memory_laws.py
+	$(OLD)/bin/python -m pytest -p no:cacheprovider $(addprefix tests/test_,$(addsuffix .py,hub hub_rotary hub_vision memory_laws saved cli_memory tap sites longmem))
 
 # An environment of its own that falls back on .venv for everything but transformers and what that pins.
 $(OLD)/ready: .venv/ready

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from packaging.version import Version
 from torch import Tensor
 
 from attime.errors import AttimeError
@@ -76,7 +77,7 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
         SMALL
         | dict(moe_intermediate_size=16, n_routed_experts=4, n_group=2, topk_group=1, num_experts_per_tok=2)
         | dict(kv_lora_rank=8, q_lora_rank=8, qk_rope_head_dim=4, v_head_dim=8, qk_nope_head_dim=8, first_k_dense_replace=1),
-        "as it is|as they are",
+        "as it is|as they are|without a memory",
     ),
     "jamba": (
         "JambaForCausalLM",
@@ -108,7 +109,12 @@ WINDOW = SinkWindow(sinks=2, window=14, every=4)
 
 def build(kind: str, config: str, sizes: dict[str, Any]) -> Any:
     torch.manual_seed(0)
-    return getattr(transformers, kind)(getattr(transformers, config)(**sizes)).eval()
+    try:
+        return getattr(transformers, kind)(getattr(transformers, config)(**sizes)).eval()
+    except Exception as error:
+        if Version(transformers.__version__) >= Version("5.10"):
+            raise
+        pytest.skip(f"transformers {transformers.__version__} cannot build its own {kind}: {error!r}")
 
 
 def tiny(**options: Any) -> Any:
