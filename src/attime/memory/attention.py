@@ -29,13 +29,20 @@ def attend(past: Past, bank: Bank, q: Grouped, scoring: Scoring, *, observed: bo
         and past.apart is None
         and (bank.shift is None or bank.origin is not None)
     )
-    return _fused(bank, q, scoring) if plain and scoring.softcap is None else _explicit(past, bank, q, scoring)
+    return _fused(past, bank, q, scoring) if plain and scoring.softcap is None else _explicit(past, bank, q, scoring)
+
+
+def _whole(past: Past, bank: Bank, window: int | None) -> bool:
+    """Whether the newest token sees every entry, however old, in spite of the model's own window."""
+    if window is None or past.seen <= window:
+        return True
+    return past.seen - int(bank.when.now[:, 0].min()) <= window
 
 
 def _seen(bank: Bank, new: int, window: int | None) -> Bool[Tensor, "#lanes new entries"] | None:
-    """Which entries each of the last `new` tokens may see; None if all see all."""
+    """Which entries each of the last `new` tokens may see, all of those before it without a window; None if all see all."""
     when = bank.when.now
-    if window is None or bank.length <= window:
+    if window is None:
         if new == 1:
             return None
         seen = torch.ones(1, new, bank.length, dtype=torch.bool, device=when.device)
@@ -45,16 +52,16 @@ def _seen(bank: Bank, new: int, window: int | None) -> Bool[Tensor, "#lanes new 
     return (age >= 0) & (age < window)
 
 
-def _fused(bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
+def _fused(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
     """Attention of one exact store, in one call or two; a single token's query heads are one sequence of queries."""
     store, (groups, new), scale = bank.stores[0], q.shape[1:3], scoring.scale
     keys, values = store.keys(), store.values()
-    whole, before = scoring.window is None or bank.length <= scoring.window, bank.length - new
+    whole, before = _whole(past, bank, scoring.window), bank.length - new
     if new == 1 and whole and q.device.type == "cpu" and q.dtype.itemsize >= 4:  # two products beat one call
         return torch.bmm(torch.bmm(q.squeeze(2) * scale, keys.mT).softmax(-1), values).unsqueeze(2)
     keys, values = keys[:, None], values[:, None]
     if new == 1:
-        seen = _seen(bank, new, scoring.window)
+        seen = _seen(bank, new, None if whole else scoring.window)
         mask = None if seen is None else seen[:, None]
         return F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, attn_mask=mask, scale=scale).transpose(
             1, 2
@@ -65,9 +72,9 @@ def _fused(bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
     learning = torch.is_grad_enabled() and any(each.requires_grad for each in (q, keys, values))
     if whole and q.device.type == "cpu" and not learning:  # without a mask, the past takes a fifth less time
         (old, own), (was, came) = (each.split([before, new], dim=2) for each in (keys, values))
-        past, present = fused_partial(q, old, was, scale=scale), fused_partial(q, own, came, causal=True, scale=scale)
-        return merge(past, present)[0]
-    seen = _seen(bank, new, scoring.window)
+        far, near = fused_partial(q, old, was, scale=scale), fused_partial(q, own, came, causal=True, scale=scale)
+        return merge(far, near)[0]
+    seen = _seen(bank, new, None if whole else scoring.window)
     assert seen is not None
     return F.scaled_dot_product_attention(q, keys, values, attn_mask=seen[:, None], scale=scale)
 
@@ -107,9 +114,10 @@ def _present(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Weights:
     """Logits of the new tokens to all entries, -inf where they may not see."""
     groups, new = q.shape[1:3]
     logits = logits_to(past, bank, q.flatten(1, 2), scoring).view(len(q), groups, new, -1)
-    seen = _seen(bank, new, scoring.window)
+    window = None if _whole(past, bank, scoring.window) else scoring.window
+    seen = _seen(bank, new, window)
     if seen is not None:
-        late = 0 if scoring.window is not None else bank.length - new
+        late = 0 if window is not None else bank.length - new
         logits[..., late:].masked_fill_(~seen[:, None, :, late:], -torch.inf)
     return logits
 

@@ -62,8 +62,7 @@ class _Halves:
     def __call__(self, keys: Tensor) -> Tensor:
         if keys.shape[-1] == 2 * self.half:
             return torch.addcmul(keys * self.cos, keys.roll(self.half, -1), self.sin)
-        turning, rest = keys[..., : 2 * self.half], keys[..., 2 * self.half :]
-        return torch.cat([self(turning), rest], dim=-1)
+        return _with_rest(self(keys[..., : 2 * self.half]), keys)
 
 
 class _Pairs:
@@ -71,11 +70,16 @@ class _Pairs:
         self.cos, self.sin = cos, sin
 
     def __call__(self, keys: Tensor) -> Tensor:
-        half = self.cos.shape[-1]
-        turning, rest = keys.split([2 * half, keys.shape[-1] - 2 * half], dim=-1)
+        turning = keys[..., : 2 * self.cos.shape[-1]]
         one, two = turning[..., ::2], turning[..., 1::2]
-        turned = torch.stack([one * self.cos - two * self.sin, two * self.cos + one * self.sin], dim=-1).flatten(-2)
-        return torch.cat([turned, rest], dim=-1)
+        turned = torch.stack([one * self.cos - two * self.sin, two * self.cos + one * self.sin], dim=-1)
+        return _with_rest(turned.flatten(-2), keys)
+
+
+def _with_rest(turned: Tensor, keys: Tensor) -> Tensor:
+    """And the dimensions that do not turn."""
+    rest = keys[..., turned.shape[-1] :]
+    return torch.cat([turned, rest.expand(*turned.shape[:-1], -1)], dim=-1) if rest.shape[-1] else turned
 
 
 TURNS = {"halves": _Halves, "pairs": _Pairs}
