@@ -1,7 +1,7 @@
 """What a control is: pure functions on what one attention call computes, at the sites and steps where it acts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attime.control.given import check_given
 from attime.errors import AttimeError
+from attime.given import Given
 from attime.part import Part
 from attime.site import Kind, Site, Where
 
@@ -126,7 +126,7 @@ class Traits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Control(Part):
+class Control(Given, Part):
     """A frozen, keyword-only dataclass that overrides one or more of the four stages; what it does not override stays fast.
 
     A stage is a pure function: it returns what shall be used instead and leaves its arguments as they are. What several
@@ -140,11 +140,6 @@ class Control(Part):
     """0 is the identity, bit for bit."""
     steps: range | None = None
     """Steps at which it acts; None: all."""
-
-    def __new__(cls, *args: Any, **given: Any):
-        """AttimeError if a field is given what is not of its type, or a number that is not finite."""
-        check_given(cls.__name__, fields(cls), given)
-        return super().__new__(cls)
 
     def check(self, sites: Sequence[Site]) -> None:
         """AttimeError if it could never act as it should at the sites of a model that it is put on."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from attime.control.contract import Call, Control
-from attime.control.given import is_number
 from attime.errors import AttimeError
+from attime.given import is_number
 from attime.hub.located import owners
 from attime.hub.steered import Under
 from attime.site import Chosen

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import ClassVar, final
 
 from attime.errors import AttimeError
+from attime.given import Given
 from attime.memory.past import Past
 from attime.part import Part
 
@@ -35,7 +36,7 @@ class Traits:
     """The weights of what a bank gives to read add up to the frames it has seen."""
 
 
-class Policy(Part):
+class Policy(Given, Part):
     """A frozen, keyword-only dataclass. It acts when the number of tokens seen is a multiple of `every`, unless it says otherwise.
 
     Between its ticks every token sees all that was there after the last one, and all that has come since, up to

@@ -7,10 +7,10 @@ import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from attime.errors import AttimeError
+from attime.given import WORDS, fits, in_words
 from attime.memory.banks import FrameBank
 from attime.memory.contract import Chain, chain
 from attime.memory.evict import SinkWindow
@@ -19,13 +19,6 @@ from attime.part import Part
 
 __all__ = ["find_policy", "memory_parts"]
 
-PLAIN: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "True or False",
-    str: "a text in quotes",
-    NoneType: "None",
-}
 SHORT = re.compile(r"\s*\w+\s*=\s*\d+\s*(,\s*\w+\s*=\s*\d+\s*)*")
 
 
@@ -105,7 +98,7 @@ def _made(part: type[Part], call: ast.Call, text: str) -> Part:
         if option in given:
             raise AttimeError(f"{part.__name__} in {text!r} is given {option} twice: leave one out.")
         given[option] = _value(each.value, text)
-        if not _fits(given[option], hints[option]):
+        if not fits(given[option], hints[option]):
             raise AttimeError(
                 f"{part.__name__} in {text!r} needs {option} to be {_said(hints[option])}; got {given[option]!r}."
             )
@@ -138,35 +131,15 @@ def _missing(part: type[Part]) -> str:
     """What a part needs that no text can give, itself if it is only a kind of parts; nothing as a rule."""
     hints = get_type_hints(part)
     needed = [hints[option] for option, needed in _options(part).items() if needed]
-    strange = [each for each in needed if isinstance(each, type) and each not in PLAIN and not issubclass(each, Part)]
+    strange = [each for each in needed if isinstance(each, type) and each not in WORDS and not issubclass(each, Part)]
     return part.__name__ if inspect.isabstract(part) else ", ".join(each.__name__ for each in strange)
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is what a type hint asks for; a whole number is a number, and True is not one."""
-    kind, inner = get_origin(hint), get_args(hint)
-    if kind is Literal:
-        return any(type(value) is type(each) and value == each for each in inner)
-    if kind in (Union, UnionType):
-        return any(_fits(value, each) for each in inner)
-    if kind is tuple:
-        wanted = inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner
-        return isinstance(value, tuple) and len(value) == len(wanted) and all(map(_fits, value, wanted))
-    if hint in (int, float):
-        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
-    return not isinstance(hint, type) or isinstance(value, hint)
-
-
 def _said(hint: Any) -> str:
-    """A type hint in words."""
-    kind, inner = get_origin(hint), get_args(hint)
-    if kind is Literal:
-        return " or ".join(map(repr, inner))
-    if kind in (Union, UnionType):
-        return " or ".join(map(_said, inner))
-    if kind is tuple:
-        return f"a tuple ({', '.join('...' if each is ... else _said(each) for each in inner)})"
-    if isinstance(hint, type) and issubclass(hint, Part):
-        made = [name for name, part in memory_parts().items() if issubclass(part, hint) and not _missing(part)]
-        return f"one of {', '.join(sorted(made))}"
-    return PLAIN.get(hint, str(hint))
+    """A type hint in words, which name the parts that can be given."""
+    return in_words(hint, _one_of)
+
+
+def _one_of(kind: type) -> str:
+    made = [name for name, part in memory_parts().items() if issubclass(part, kind) and not _missing(part)]
+    return f"one of {', '.join(sorted(made))}" if made else f"a {kind.__name__}"

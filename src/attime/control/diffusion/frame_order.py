@@ -39,7 +39,7 @@ class FrameOrder(Control):
     def __post_init__(self) -> None:
         if sorted(self.order) != list(range(len(self.order))) or len(self.order) < 2:
             raise AttimeError(f"FrameOrder needs an order of two or more stretches, each once; got {self.order}.")
-        if not self.of or set(self.of) - set(OF) or not 0 <= self.strength <= 1:
+        if not self.of or not 0 <= self.strength <= 1:
             raise AttimeError(
                 f"FrameOrder moves {', '.join(OF)} with a strength from 0 to 1; got of={self.of}, strength={self.strength}."
             )

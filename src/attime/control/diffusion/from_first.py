@@ -38,10 +38,10 @@ class FromFirst(Control):
     words: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.what not in ("queries", "maps") or self.clips < 2 or not 0 <= self.strength <= 1:
+        if self.clips < 2 or not 0 <= self.strength <= 1:
             raise AttimeError(
-                f"FromFirst takes queries or maps, in groups of 2 clips or more, with a strength from 0 to 1; got "
-                f"what={self.what!r}, clips={self.clips}, strength={self.strength}."
+                f"FromFirst needs groups of 2 clips or more and a strength from 0 to 1; got clips={self.clips}, "
+                f"strength={self.strength}."
             )
 
     def heads(self, call: Call) -> tuple[Heads, Heads, Heads]:

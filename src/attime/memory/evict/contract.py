@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attime.errors import AttimeError
+from attime.given import Given
 from attime.memory.contract import Traits
 from attime.memory.past import Past
 from attime.part import Part
@@ -22,7 +23,7 @@ Counts = list[Int[Tensor, " lanes"]]
 """Entries that each lane keeps, a tensor per bank."""
 
 
-class Score(Part):
+class Score(Given, Part):
     """How much each entry matters: a frozen, keyword-only dataclass."""
 
     traits: ClassVar[Traits] = Traits(acts=False)
@@ -48,7 +49,7 @@ class Score(Part):
             )
 
 
-class Budget(Part):
+class Budget(Given, Part):
     """How many entries each lane keeps: a frozen, keyword-only dataclass. int(budget) is the most that a lane holds."""
 
     traits: ClassVar[Traits] = Traits(acts=False)
@@ -70,7 +71,7 @@ class Budget(Part):
         """What lanes keep at a tick, so that there is room for `every` more; rates are worked out where asked for."""
 
 
-class Action(Part):
+class Action(Given, Part):
     """What happens with what does not stay: a frozen, keyword-only dataclass."""
 
     traits: ClassVar[Traits] = Traits(acts=False)

@@ -34,10 +34,9 @@ class ObservedWindow(Score):
     pool: Literal["mean", "max"] = "mean"
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.width < 1 or self.width % 2 == 0 or self.pool not in ("mean", "max"):
+        if self.window < 1 or self.width < 1 or self.width % 2 == 0:
             raise AttimeError(
-                f"ObservedWindow needs window >= 1, an odd width and pool 'mean' or 'max'; "
-                f"got window={self.window}, width={self.width}, pool={self.pool!r}."
+                f"ObservedWindow needs window >= 1 and an odd width; got window={self.window}, width={self.width}."
             )
 
     def evidence(self) -> Traits:

@@ -117,8 +117,6 @@ class ThinKeys(Policy):
                 f"ThinKeys needs 0 <= share < 1, recent >= 0, observed >= 1 and every >= 1; got share={self.share}, "
                 f"recent={self.recent}, observed={self.observed}, every={self.every}."
             )
-        if self.by not in ("queries", "keys"):
-            raise AttimeError(f"ThinKeys needs by='queries' or 'keys'; got {self.by!r}.")
 
     def evidence(self) -> Traits:
         return Traits(queries=self.observed if self.by == "queries" else 0)

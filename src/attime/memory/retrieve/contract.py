@@ -6,6 +6,7 @@ from typing import ClassVar
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from attime.given import Given
 from attime.memory.contract import Traits
 from attime.memory.index import Index
 from attime.memory.pool import Pool
@@ -14,7 +15,7 @@ from attime.part import Part
 __all__ = ["Search", "Where"]
 
 
-class Where(Part):
+class Where(Given, Part):
     """A frozen, keyword-only dataclass of plain options, so that a saved past knows where it was."""
 
     traits: ClassVar[Traits] = Traits(acts=False)
@@ -24,7 +25,7 @@ class Where(Part):
         """An empty pool for records of this width, dtype and device."""
 
 
-class Search(Part):
+class Search(Given, Part):
     """A frozen, keyword-only dataclass of plain options."""
 
     traits: ClassVar[Traits] = Traits(acts=False)

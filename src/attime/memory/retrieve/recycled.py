@@ -39,8 +39,6 @@ class Recycled(Policy):
     def __post_init__(self) -> None:
         if self.entries < 1 or self.every < 1 or self.full < 0:
             raise AttimeError(f"Recycled needs entries >= 1, every >= 1 and full >= 0; got {self}.")
-        if self.over_heads not in ("max", "mean"):
-            raise AttimeError(f"Recycled needs over_heads='max' or 'mean'; got {self.over_heads!r}.")
 
     def until_tick(self, seen: int) -> int:
         """Before each step that attends to all, and after it."""

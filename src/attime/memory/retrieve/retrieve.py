@@ -60,11 +60,6 @@ class Retrieve(Policy):
             raise AttimeError(
                 f"Retrieve needs sinks >= 0, every, block and blocks >= 1 and window >= every + block; got {self}."
             )
-        if self.by not in ("token", "question") or self.heads not in ("own", "shared"):
-            raise AttimeError(
-                f"Retrieve needs by='token' or 'question' and heads='own' or 'shared'; got by={self.by!r}, "
-                f"heads={self.heads!r}."
-            )
         if not isinstance(self.search, Exhaustive) and (self.cosine or self.heads == "shared"):
             raise AttimeError(
                 f"Retrieve asks an index only for products of one head's keys; got search={self.search} with "
