@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from attime.cli import main
-from attime.control.contract import Call
+from attime.control.call import Call
 from attime.report.lens.asked import windowed
 from attime.report.lens.page import Axis
 from attime.report.lens.roles import roles, visual_sinks

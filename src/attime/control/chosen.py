@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from attime.control.contract import Call
+from attime.control.call import Call
 from attime.errors import AttimeError
 from attime.site import Site
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attime.control.contract import Layout
+from attime.control.call import Layout
 from attime.hub.located import FLAT
 from attime.site import Site
 

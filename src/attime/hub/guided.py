@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attime.control.contract import Call, Control
+from attime.control.call import Call
+from attime.control.contract import Control
 from attime.errors import AttimeError
 from attime.given import is_number
 from attime.hub.located import owners

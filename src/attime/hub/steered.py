@@ -4,7 +4,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
-from attime.control.contract import Call, Control
+from attime.control.call import Call
+from attime.control.contract import Control
 from attime.errors import AttimeError
 from attime.hub.located import sites
 from attime.hub.tap import Listener

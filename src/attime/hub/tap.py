@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 
-from attime.control.contract import Call, Control, steered
+from attime.control.call import Call
+from attime.control.contract import Control
+from attime.control.steering import steered
 from attime.errors import AttimeError
 from attime.hub.geometry import Geometry
 from attime.hub.located import owners, sites

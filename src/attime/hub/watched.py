@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from attime.control.contract import Call
+from attime.control.call import Call
 from attime.errors import AttimeError
 from attime.hub.tap import Listener
 from attime.site import Chosen, Site

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attime.control.contract import STAGES, Call, Control, Layout, steered
+from attime.control.call import Call, Layout
+from attime.control.contract import STAGES, Control
+from attime.control.steering import steered
 from attime.laws.contract import Law
 from attime.site import Site
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from attime import zoo
 from attime.control import Call
-from attime.control.contract import steered
 from attime.control.language import SinkCalibration, helpful_heads
+from attime.control.steering import steered
 from attime.hub import attending, sites
 from attime.papers.card import Paper, Verdict
 from attime.site import Site

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from attime import zoo
-from attime.control.contract import Call
+from attime.control.call import Call
 from attime.control.diffusion import FourierGain, SelfGuidance
 from attime.control.diffusion.fourier_gain import energy
 from attime.hub import steer, watch

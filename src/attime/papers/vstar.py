@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from attime import zoo
-from attime.control.contract import Call, Control
+from attime.control.call import Call
+from attime.control.contract import Control
 from attime.control.diffusion import CaptionPath, TemporalPrior
 from attime.hub import steer, watch
 from attime.papers.card import Paper, Verdict

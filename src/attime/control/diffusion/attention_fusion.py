@@ -23,8 +23,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from attime.control.call import Call, Layout
 from attime.control.chosen import check_source, check_words
-from attime.control.contract import Call, Control, Layout, Traits
+from attime.control.contract import Control, Traits
 from attime.errors import AttimeError
 from attime.site import Site
 

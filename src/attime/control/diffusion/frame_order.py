@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attime.control.contract import Call, Control, Traits
+from attime.control.call import Call
+from attime.control.contract import Control, Traits
 from attime.errors import AttimeError
 
 __all__ = ["FrameOrder"]

@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attime.control.call import Call
 from attime.control.chosen import check_words
-from attime.control.contract import Call, Control, Traits
+from attime.control.contract import Control, Traits
 from attime.errors import AttimeError
 
 __all__ = ["FromFirst"]

@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attime.control.call import Call
 from attime.control.chosen import Head, check_heads, chosen_heads
-from attime.control.contract import Call, Control, Traits
+from attime.control.contract import Control, Traits
 from attime.errors import AttimeError
 from attime.site import Site
 

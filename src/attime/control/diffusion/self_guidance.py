@@ -19,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from attime.control.contract import Call, Control, Layout, Traits
+from attime.control.call import Call, Layout
+from attime.control.contract import Control, Traits
 from attime.errors import AttimeError
 from attime.site import Where, kind, named
 

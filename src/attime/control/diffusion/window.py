@@ -20,7 +20,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attime.control.contract import Call, Control, Layout, Traits
+from attime.control.call import Call, Layout
+from attime.control.contract import Control, Traits
 from attime.errors import AttimeError
 
 __all__ = ["Windows"]

@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attime.control.call import Call
 from attime.control.chosen import Head, check_heads, chosen_heads
-from attime.control.contract import Call, Control
+from attime.control.contract import Control
 from attime.errors import AttimeError
 from attime.site import Site
 

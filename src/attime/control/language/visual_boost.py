@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attime.control.contract import Call, Control, Traits
+from attime.control.call import Call
+from attime.control.contract import Control, Traits
 from attime.errors import AttimeError
 from attime.site import Where, layer
 

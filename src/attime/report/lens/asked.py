@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attime.control.contract import Call
+from attime.control.call import Call
 from attime.errors import AttimeError
 from attime.report.lens.given import Wish, film, known, short
 from attime.report.lens.page import Axis, Look

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attime.control.contract import Call
+from attime.control.call import Call
 from attime.lens import (
     attention_distance,
     hop_profile,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attime.control.contract import Call
+from attime.control.call import Call
 from attime.errors import AttimeError
 from attime.hub import watch
 from attime.lens import attention_distance, local_heads

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from attime.control.contract import Call
+from attime.control.call import Call
 from attime.errors import AttimeError
 from attime.report.lens.given import Wish, short, sound
 from attime.report.lens.page import Axis, Look
