@@ -15,7 +15,7 @@ from attime.cli import main, memories, stream
 from attime.cli.memories import DEFAULT
 from attime.cli.parser import parser
 from attime.errors import AttimeError
-from attime.hub.stream import text_model
+from attime.hub.opened import text_model
 from attime.memory.contract import Policy
 from attime.memory.named import find_policy, memory_parts
 from attime.memory.quantize import Quantize

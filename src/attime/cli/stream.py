@@ -85,7 +85,7 @@ def reading_model(name: str | None) -> tuple[Any, Encode]:
     """The model and its reader; the zoo's byte model without a name or by its own."""
     if name in (None, "bytes"):
         return zoo.load("bytes").model, lambda piece: torch.tensor(list(piece), dtype=torch.long)
-    from attime.hub.stream import text_model
+    from attime.hub.opened import text_model
 
     return text_model(str(name))
 

@@ -1,7 +1,9 @@
 """Open a model from its folder or hub id, whatever library and class it is of, with what reads words, pictures and sound for it."""
 
+import codecs
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from textwrap import shorten
@@ -10,14 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
 from attime.errors import AttimeError
 
-__all__ = ["MISSING", "Words", "open_model", "pixels", "reason", "spectrogram"]
+__all__ = ["MISSING", "Words", "open_model", "pixels", "reason", "spectrogram", "text_model"]
 
 MISSING = (
     *(OSError, EOFError, UnpicklingError, SafetensorError),
@@ -26,12 +27,16 @@ MISSING = (
 """What the libraries raise where a file is missing, damaged or of something else."""
 RATE = 16000
 """Samples per second of `spectrogram`."""
+SPACE = re.compile(r"(?<=\S)\s+")
+LONGEST = 4096  # letters of a word that are waited for
 
 
 def open_model(path: str) -> Any:
     """A pipeline or model of diffusers, or a model of transformers of the class that its configuration names."""
     folder = Path(path)
     if (folder / "model_index.json").is_file():
+        from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
         return DiffusionPipeline.from_pretrained(path)
     known: dict[str, Any] = (
         json.loads((folder / "config.json").read_text()) if (folder / "config.json").is_file() else {}
@@ -44,6 +49,34 @@ def open_model(path: str) -> Any:
     names = [name for name in config.architectures or () if hasattr(transformers, name)]
     kind: Any = getattr(transformers, names[0]) if names else transformers.AutoModel
     return kind.from_pretrained(path).eval()
+
+
+def text_model(path: str) -> tuple[transformers.PreTrainedModel, Callable[[bytes], Tensor]]:
+    """A language model from a folder or hub id, and its reader: from one piece of UTF-8 after the other to ids (time,).
+
+    Text is cut where a word begins, so that tokens are those of the whole; the empty piece is the end of it.
+    """
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+        model = transformers.AutoModelForCausalLM.from_pretrained(path).eval()
+    except MISSING as error:
+        raise AttimeError(
+            f"--model needs a folder or id of a language model with its tokenizer; {path}: {reason(error)}"
+        ) from None
+    decoder, waiting = codecs.getincrementaldecoder("utf-8")(errors="replace"), ""
+
+    def encode(piece: bytes) -> Tensor:
+        nonlocal waiting
+        text = waiting + decoder.decode(piece, final=not piece)
+        spaces = list(SPACE.finditer(text))
+        cut = spaces[-1].start() if spaces else 0
+        if not piece or len(text) - cut > LONGEST:
+            cut = len(text)
+        text, waiting = text[:cut], text[cut:]
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+        return torch.tensor(ids, dtype=torch.long)
+
+    return model, encode
 
 
 class Words:
