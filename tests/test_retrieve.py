@@ -328,7 +328,7 @@ def test_mistakes_are_told() -> None:
             part(**{name: wrong})
     with pytest.raises(AttimeError, match="window >= every"):
         Retrieve(window=10, block=8, every=8)
-    with pytest.raises(AttimeError, match="has none: set it to False"):
+    with pytest.raises(AttimeError, match="contiguous=False if it has that"):
         run(Retrieve(**SMALL), past=Past(heads=HEADS))
     with pytest.raises(AttimeError, match="folder that can be written to"):
         run(Retrieve(where=OnDisk(path="/no/such/folder"), **SMALL))

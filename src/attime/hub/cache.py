@@ -14,6 +14,7 @@ from attime.memory.coded import Coder
 from attime.memory.contract import Chain
 from attime.memory.joined import join
 from attime.memory.ledger import Ledger, ledger
+from attime.memory.past import Past
 from attime.memory.rotary import Rotary
 from attime.memory.saved import load_pasts, save_pasts
 
@@ -39,13 +40,18 @@ class MemoryCache(Cache):
         return cls(layers, model=model)
 
     @property
+    def pasts(self) -> list[tuple[Tensor, Past]]:
+        """Rows of the batch and what is kept of them, layer after layer."""
+        return [each for layer in self.memory for each in layer.pasts]
+
+    @property
     def nbytes(self) -> int:
         """Bytes really held by all layers."""
-        return sum(past.nbytes for layer in self.memory for _, past in layer.pasts)
+        return sum(past.nbytes for _, past in self.pasts)
 
     def ledger(self) -> Ledger:
         """Tokens seen and kept, and bytes, of every layer and head."""
-        return ledger([(rows.tolist(), past) for layer in self.memory for rows, past in layer.pasts])
+        return ledger([(rows.tolist(), past) for rows, past in self.pasts])
 
     def copy(self) -> "MemoryCache":
         """A cache that goes on from here while this one stays: to ask a question and come back."""
@@ -87,7 +93,7 @@ class MemoryCache(Cache):
         With `Retrieve` in its policy; what is parked is shared and not copied, so a stream read once is asked many times.
         """
         made = self.copy()
-        for bank in (bank for layer in made.memory for _, past in layer.pasts for bank in past.banks):
+        for bank in (bank for _, past in made.pasts for bank in past.banks):
             if bank.parked is not None:
                 bank.parked.asked, bank.parked.pinned = True, None
         return made
@@ -101,7 +107,7 @@ class MemoryCache(Cache):
 
     def check(self) -> None:
         """Raise, before anything more comes in, why a policy could not act; nothing is lost, and one may go on."""
-        pasts = [past for layer in self.memory for _, past in layer.pasts]
+        pasts = [past for _, past in self.pasts]
         errors = [past.halted for past in pasts if past.halted is not None]
         for past in pasts:
             past.halted = None
@@ -110,7 +116,7 @@ class MemoryCache(Cache):
 
     def save(self, path: str | Path, *, coder: Coder | None = None) -> None:
         """Write all of it to one file, for `Attached.load`; with a coder in fewer bits, as coarse as its level is."""
-        pasts = [(rows, past) for layer in self.memory for rows, past in layer.pasts]
+        pasts = self.pasts
         extra = {"columns": self.memory[0].columns, "rows": [rows.tolist() for rows, _ in pasts]}
         extra["lag"] = None if self.lag is None else self.lag.tolist()
         told = {"model": self.model, "policy": repr(self.memory[0].policy), "extra": extra}

@@ -1,7 +1,6 @@
 """The past of one layer of a model of transformers; the keys it returns carry it to the attention function."""
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -108,9 +107,7 @@ class MemoryLayer(CacheLayerMixin):
     def copy(self) -> "MemoryLayer":
         """A layer that goes on from here by itself."""
         made = copy.copy(self)
-        made.pasts = [(rows, copy.deepcopy(replace(past, rotate=None))) for rows, past in self.pasts]
-        for _, past in made.pasts:
-            past.rotate = self.rotate
+        made.pasts = [(rows, copy.deepcopy(past)) for rows, past in self.pasts]
         return made
 
     def get_seq_length(self) -> int:

@@ -13,7 +13,12 @@ from attime.memory.parked import Parked
 from attime.memory.rotary import Rotary
 from attime.memory.store import Exact, Store
 
-__all__ = ["Bank"]
+__all__ = ["KNOWN", "MOVED", "Bank"]
+
+KNOWN = ("when", "log_mass", "place", "received")
+"""Fields of a bank with a number for every entry: they go wherever entries go."""
+MOVED = ("shift", "origin")
+"""Fields of a bank about its first entries, where these are read as later than they were."""
 
 
 @dataclass
@@ -49,9 +54,13 @@ class Bank:
     @property
     def nbytes(self) -> int:
         """Bytes really held, with all that is known of the entries."""
-        known = (self.when, self.log_mass, self.place, self.received, self.shift, self.origin)
-        known = (*known, self.parked, self.near)
-        return sum(store.nbytes for store in self.stores) + sum(each.nbytes for each in known if each is not None)
+        held = (*self.stores, *self.known.values(), self.shift, self.origin, self.parked, self.near)
+        return sum(each.nbytes for each in held if each is not None)
+
+    @property
+    def known(self) -> dict[str, Buffer]:
+        """What is known of the entries beside keys and values, by name, as far as it is."""
+        return {name: each for name in KNOWN if (each := getattr(self, name)) is not None}
 
     @property
     def exact(self) -> Exact:
@@ -77,6 +86,10 @@ class Bank:
     def values(self) -> Float[Tensor, "lanes entries head_dim"]:
         """All values."""
         return self.stores[0].values() if len(self.stores) == 1 else torch.cat([s.values() for s in self.stores], dim=1)
+
+    def positions(self, *, greatest: bool = False) -> Int[Tensor, "lanes entries"]:
+        """Where the entries were rotated to; where positions have several axes, the least of them, or the greatest."""
+        return self.when.now if self.place is None else self.place.now[..., int(greatest)]
 
     def append(self, keys: Tensor, values: Tensor, when: Tensor, place: Tensor | None) -> None:
         """What has just come, behind everything else; it stands for itself and has had no attention."""
@@ -106,7 +119,7 @@ class Bank:
         if self.near is not None:
             slots = torch.searchsorted(self.when.now.contiguous(), self.near.when.now.contiguous())
             keys, values = self._as_read(rotate), self.near.exact.values()
-            self.near.stores = [Exact(Buffer(keys.gather(1, _along(slots, keys))), Buffer(values))]
+            self.near.stores = [Exact(Buffer(keys.take_along_dim(slots[..., None], dim=1)), Buffer(values))]
 
     def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> "Bank":
         """The bank of these entries, whose numbers rise in every lane; every lane keeps equally many of each store.
@@ -146,15 +159,14 @@ class Bank:
             self._move_back()
             self.shift = self.near = None
         self.exact.cut(start, stop, room=room)
-        for known in (self.when, self.log_mass, self.place, self.received):
-            if known is not None:
-                known.cut(start, stop, room=room)
+        for each in self.known.values():
+            each.cut(start, stop, room=room)
         return self
 
     def some(self, kept: Int[Tensor, "lanes kept"], rotate: Rotary | None, *, room: int = 0) -> "Bank":
         """Exact copies of these entries as they are read now, for `near`."""
         read = self._as_read(rotate), self.values()
-        exact = Exact(*(Buffer(each.gather(1, _along(kept, each)), room=room) for each in read))
+        exact = Exact(*(Buffer(each.take_along_dim(kept[..., None], dim=1), room=room) for each in read))
         return Bank(lanes=self.lanes, stores=[exact], **self._known(lambda each: each.select(kept, room=room)))
 
     def keep_in(self, other: Callable[[list[Store]], list[Store]]) -> None:
@@ -192,7 +204,7 @@ class Bank:
     def take(self, chosen: Int[Tensor, " chosen"]) -> "Bank":
         """The bank of some of its lanes."""
         known = self._known(lambda each: each.lanes(chosen))
-        moved = {name: None if (each := getattr(self, name)) is None else each[chosen] for name in ("shift", "origin")}
+        moved = {name: None if (each := getattr(self, name)) is None else each[chosen] for name in MOVED}
         stores = [store.lanes(chosen) for store in self.stores]
         parked = None if self.parked is None else self.parked.lanes(chosen)
         near = None if self.near is None else self.near.take(chosen)
@@ -216,9 +228,4 @@ class Bank:
         return torch.cat([rotate(keys[:, :moved], self.shift), keys[:, moved:]], dim=1)
 
     def _known(self, change: Callable[[Buffer], Buffer]) -> dict[str, Any]:
-        named = {name: getattr(self, name) for name in ("when", "log_mass", "place", "received")}
-        return {name: None if each is None else change(each) for name, each in named.items()}
-
-
-def _along(slots: Int[Tensor, "lanes some"], like: Float[Tensor, "lanes entries dim"]) -> Int[Tensor, "lanes some dim"]:
-    return slots[..., None].expand(-1, -1, like.shape[2])
+        return {name: change(each) for name, each in self.known.items()}

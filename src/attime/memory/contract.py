@@ -11,7 +11,7 @@ from attime.given import Given
 from attime.memory.past import Past
 from attime.part import Part
 
-__all__ = ["Chain", "Policy", "Traits", "chain"]
+__all__ = ["Chain", "Policy", "Traits", "chain", "check_evidence"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Policy(Given, Part):
 
     def due(self, seen: int) -> bool:
         """Whether it acts after so many tokens."""
-        return seen % self.every == 0
+        return self.until_tick(seen - 1) == 1
 
     def evidence(self) -> Traits:
         """What this object needs; its class's traits unless its parts decide."""
@@ -71,8 +71,18 @@ class Policy(Given, Part):
         """
         if self.evidence().rotary and past.rotate is None:
             raise AttimeError(
-                f"{type(self).__name__} moves keys along rotary positions, and this model has none: leave it out."
+                f"{type(self).__name__} moves keys along rotary positions, and this model has none: leave it out, or give it "
+                f"contiguous=False if it has that."
             )
+
+
+def check_evidence(who: object, needs: Traits, past: Past) -> None:
+    """AttimeError where `who` needs maps or queries and the past was read by nobody who noted them."""
+    lacks = "the attention that entries receive" if needs.maps and any(b.received is None for b in past.banks) else ""
+    if needs.queries and (past.queries is None or past.scoring is None):
+        lacks = f"the last {needs.queries} queries"
+    if lacks:
+        raise AttimeError(f"{who} needs {lacks}: read the past under this policy's chain.")
 
 
 @final

@@ -57,7 +57,7 @@ def join(prefix: Past, contexts: Sequence[Past], *, temperature: float = 0.9, sc
 
 def _after(past: Past, start: int) -> Past:
     """A copy of the entries from this token on, as they came."""
-    made = copy.deepcopy(replace(past, rotate=None, queries=None))
+    made = copy.deepcopy(replace(past, queries=None))
     made.drop([bank.when.now >= start for bank in made.banks])
     return made
 

@@ -87,7 +87,7 @@ class Parked:
             return
         assert past.rotate is not None
         count = 0 if self.silent else self._most if self.pinned is None else self.pinned.shape[1]
-        low, high = _positions(bank), _positions(bank, greatest=True)
+        low, high = bank.positions(), bank.positions(greatest=True)
         shift = low[:, before : before + 1] - 1 - count * self.blocks.spread() - high[:, before - 1 : before]
         bank.move(shift.clamp(min=0).expand(-1, before).to(torch.float64), past.rotate)
 
@@ -98,11 +98,11 @@ class Parked:
             yield self._at_hand(past, bank, self.pinned)
             return
         if time == 1:
-            position = past.seen - 1 if bank.place is None else _positions(bank)[:, -1:]
+            position = past.seen - 1 if bank.place is None else bank.positions()[:, -1:]
             guide = self._unrotated(past, _guides(q), position)
             yield self._at_hand(past, bank, self._choose(past, bank, guide)[:, 0])
             return
-        guide = self._unrotated(past, _guides(q), _positions(bank)[:, -time:])
+        guide = self._unrotated(past, _guides(q), bank.positions()[:, -time:])
         blocks, edge = self.blocks, self._edge(bank)
         step = max(1, AT_A_TIME // (len(q) * self._most * blocks.size * blocks.head_dim))
         for start in range(0, time, step):
@@ -176,7 +176,7 @@ class Parked:
         """Where what comes back ends until more is parked; None: it is read where it stood."""
         if not self.choosing.contiguous or bank.length <= (before := self._before(bank)):
             return None
-        return _positions(bank)[:, before, None, None] - 1, self.blocks.spread()[:, :, None]
+        return bank.positions()[:, before, None, None] - 1, self.blocks.spread()[:, :, None]
 
     def _back(
         self,
@@ -193,10 +193,6 @@ class Parked:
         end = edge[0] - (chosen.shape[2] - 1 - rank) * edge[1]
         shift = (end - self.blocks.last_places(chosen)).clamp(min=0)
         return past.rotate.by(-shift[..., None], dtype)
-
-
-def _positions(bank: "Bank", *, greatest: bool = False) -> Int[Tensor, "lanes entries"]:
-    return bank.when.now if bank.place is None else bank.place.now[..., int(greatest)]
 
 
 def _guides(q: Grouped) -> Float[Tensor, "lanes time head_dim"]:

@@ -139,6 +139,12 @@ class Past:
             banks.append(bank.cut(first, max(first, bank.length - last), room=room))
         self.banks = banks
 
+    def turned(
+        self, keys: Float[Tensor, "lanes entries head_dim"], by: Int[Tensor, "lanes entries"]
+    ) -> Float[Tensor, "lanes entries head_dim"]:
+        """Keys rotated onwards, or back; as they are in a model without rotary positions."""
+        return keys if self.rotate is None else self.rotate(keys, by.to(torch.float64)).to(keys.dtype)
+
     def rows(self, chosen: Int[Tensor, " rows"]) -> "Past":
         """The past of these rows, which may repeat: for beams, and for rows that part ways."""
         lanes = (chosen[:, None] * self.heads + torch.arange(self.heads, device=chosen.device)).flatten()

@@ -29,6 +29,10 @@ class Rotary:
     _last: dict[tuple[int, torch.dtype], Turn] = field(default_factory=dict, init=False, repr=False)
     """The last turn by a whole number: layers that share this one ask for the same, one after another."""
 
+    def __deepcopy__(self, memo: object) -> "Rotary":
+        """Copies of a past share it: it is the model's."""
+        return self
+
     def __call__(
         self, keys: Float[Tensor, "lanes entries head_dim"], shift: Shaped[Tensor, "#lanes #entries"]
     ) -> Float[Tensor, "lanes entries head_dim"]:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attime.errors import AttimeError
+from attime.memory.bank import KNOWN, MOVED
 from attime.memory.blocks import Blocks
 from attime.memory.buffer import Buffer
 from attime.memory.coded import Coder
@@ -179,11 +180,10 @@ def _beside(path: Path) -> Path:
 
 def _bank(bank: Bank, root: str, tensors: dict[str, Tensor], parked: list[Parked]) -> dict[str, Any]:
     """What the header says of a bank; its tensors and what it has parked are added to the others'."""
-    known = {name: getattr(bank, name) for name in ("when", "log_mass", "place", "received")}
-    tensors |= {f"{root}{name}": each.now for name, each in known.items() if each is not None}
+    tensors |= {f"{root}{name}": each.now for name, each in bank.known.items()}
     if bool((bank.when.now == bank.when.now[:1]).all()):
         tensors[f"{root}when"] = bank.when.now[:1]
-    tensors |= {f"{root}{name}": each for name in ("shift", "origin") if (each := getattr(bank, name)) is not None}
+    tensors |= {f"{root}{name}": each for name in MOVED if (each := getattr(bank, name)) is not None}
     tensors[f"{root}lanes"] = bank.lanes.clone()  # which a bank shares with its near one
     told: dict[str, Any] = {"stores": []}
     for depth, store in enumerate(bank.stores):
@@ -209,10 +209,8 @@ def _past(number: int, told: Mapping[str, Any], tensors: Mapping[str, Tensor], r
 def _read_bank(told: Mapping[str, Any], tensors: Mapping[str, Tensor], root: str, records: _Records | None) -> Bank:
     own = {name.removeprefix(root): each for name, each in tensors.items() if name.startswith(root)}
     stores = [_store(kind, own, f"stores.{depth}.", own["lanes"].device) for depth, kind in enumerate(told["stores"])]
-    known: dict[str, Any] = {
-        name: Buffer(own[name]) if name in own else None for name in ("log_mass", "place", "received")
-    }
-    moved = {name: own.get(name) for name in ("shift", "origin")}
+    known: dict[str, Any] = {name: Buffer(own[name]) for name in KNOWN if name in own and name != "when"}
+    moved = {name: own.get(name) for name in MOVED}
     near = _read_bank(told["near"], tensors, f"{root}near.", records) if "near" in told else None
     when = Buffer(own["when"].expand(len(own["lanes"]), -1))
     bank = Bank(lanes=own["lanes"], stores=stores, when=when, near=near, **moved, **known)

@@ -1,10 +1,10 @@
 """A budget in bytes: what the past of one row may hold in all layers and heads together, the evidence of scores included."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from attime.memory.evict.contract import Budget, Counts, Rates, same_for_all
+from attime.memory.evict.contract import Budget
 from attime.memory.past import Past
 
 __all__ = ["Bytes"]
@@ -23,14 +23,10 @@ class Bytes(Budget):
 
     def limit(self, past: Past) -> int:
         bank = past.banks[0]
-        known = [each.now for each in (bank.when, bank.log_mass, bank.place, bank.received) if each is not None]
-        stored = (bank.exact.keys(), bank.exact.values(), *known)
+        stored = (bank.exact.keys(), bank.exact.values(), *(each.now for each in bank.known.values()))
         entry = sum(each.element_size() * each.shape[2:].numel() for each in stored)
         queries = 0 if past.queries is None else past.queries.nbytes // past.lanes
         return (self.total // (past.layers * past.heads) - queries) // entry
-
-    def counts(self, past: Past, rated: Callable[[], Rates], *, every: int) -> Counts:
-        return same_for_all(past, max(0, self.limit(past) - every))
 
     @classmethod
     def examples(cls) -> Sequence["Bytes"]:

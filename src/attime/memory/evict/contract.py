@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attime.errors import AttimeError
 from attime.given import Given
 from attime.memory.contract import Traits
 from attime.memory.past import Past
@@ -36,21 +35,12 @@ class Score(Given, Part):
     def rate(self, past: Past) -> Rates:
         """Rates of all entries; evidence that the score asks for is there."""
 
-    def require(self, past: Past) -> None:
-        """AttimeError where the evidence is missing."""
-        needs = self.evidence()
-        if needs.maps and any(bank.received is None for bank in past.banks):
-            raise AttimeError(
-                f"{self} needs the attention that entries receive: read the past under this policy's chain."
-            )
-        if needs.queries and (past.queries is None or past.scoring is None):
-            raise AttimeError(
-                f"{self} needs the last {needs.queries} queries: read the past under this policy's chain."
-            )
-
 
 class Budget(Given, Part):
-    """How many entries each lane keeps: a frozen, keyword-only dataclass. int(budget) is the most that a lane holds."""
+    """How many entries each lane keeps: a frozen, keyword-only dataclass.
+
+    Where the traits say bounded, int(budget) is the most that any lane of any layer holds.
+    """
 
     traits: ClassVar[Traits] = Traits(acts=False)
 
@@ -66,9 +56,11 @@ class Budget(Given, Part):
         """The most entries that a lane of this layer ever holds; None if lanes differ."""
         return None
 
-    @abstractmethod
     def counts(self, past: Past, rated: Callable[[], Rates], *, every: int) -> Counts:
         """What lanes keep at a tick, so that there is room for `every` more; rates are worked out where asked for."""
+        most = self.limit(past)
+        assert most is not None, "a budget has a limit, or says what each lane keeps"
+        return [torch.full_like(bank.lanes, max(0, most - every)) for bank in past.banks]
 
 
 class Action(Given, Part):
@@ -94,8 +86,3 @@ class Drop(Action):
     @classmethod
     def examples(cls) -> Sequence["Drop"]:
         return [cls()]
-
-
-def same_for_all(past: Past, count: int) -> Counts:
-    """The same count for every lane."""
-    return [torch.full_like(bank.lanes, count) for bank in past.banks]

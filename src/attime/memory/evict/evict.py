@@ -21,7 +21,7 @@ from torch import Tensor
 
 from attime.errors import AttimeError
 from attime.memory.buffer import GROWTH
-from attime.memory.contract import Policy, Traits
+from attime.memory.contract import Policy, Traits, check_evidence
 from attime.memory.evict.contract import Action, Budget, Drop, Rates, Score
 from attime.memory.evict.uniform import Uniform
 from attime.memory.past import Past
@@ -76,7 +76,7 @@ class Evict(Policy):
             self._check_count(past, max(0, most - self.every))
 
     def act(self, past: Past) -> None:
-        self.score.require(past)
+        check_evidence(self.score, self.score.evidence(), past)
         rated = cache(lambda: self._protected(self.score.rate(past)))
         counts = self._budget.counts(past, rated, every=self.every)
         if all(bool((count >= bank.length).all()) for count, bank in zip(counts, past.banks, strict=True)):

@@ -1,12 +1,12 @@
 """A number of entries for each layer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 from attime.errors import AttimeError
 from attime.memory.contract import Traits
-from attime.memory.evict.contract import Budget, Counts, Rates, same_for_all
+from attime.memory.evict.contract import Budget
 from attime.memory.past import Past
 
 __all__ = ["PerLayer"]
@@ -37,9 +37,6 @@ class PerLayer(Budget):
                 f"PerLayer has {len(self.entries)} budgets and the model {past.layers} layers: give one for each layer."
             )
         return self.entries[past.layer]
-
-    def counts(self, past: Past, rated: Callable[[], Rates], *, every: int) -> Counts:
-        return same_for_all(past, self.limit(past) - every)
 
     @classmethod
     def examples(cls) -> Sequence["PerLayer"]:

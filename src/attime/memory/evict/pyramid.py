@@ -7,12 +7,12 @@ Names:   with their beta, last = mean / beta and first = 2 mean - last.
 Differs: of the whole budget, sinks and recent tokens included.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 from attime.memory.contract import Traits
-from attime.memory.evict.contract import Budget, Counts, Rates, same_for_all
+from attime.memory.evict.contract import Budget
 from attime.memory.past import Past
 
 __all__ = ["Pyramid"]
@@ -36,9 +36,6 @@ class Pyramid(Budget):
 
     def limit(self, past: Past) -> int:
         return round(self.first + (self.last - self.first) * past.layer / max(1, past.layers - 1))
-
-    def counts(self, past: Past, rated: Callable[[], Rates], *, every: int) -> Counts:
-        return same_for_all(past, self.limit(past) - every)
 
     @classmethod
     def examples(cls) -> Sequence["Pyramid"]:

@@ -1,11 +1,11 @@
 """The same number of entries for every head of every layer: what a plain number as a budget means."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 from attime.memory.contract import Traits
-from attime.memory.evict.contract import Budget, Counts, Rates, same_for_all
+from attime.memory.evict.contract import Budget
 from attime.memory.past import Past
 
 __all__ = ["Uniform"]
@@ -28,9 +28,6 @@ class Uniform(Budget):
 
     def limit(self, past: Past) -> int:
         return self.entries
-
-    def counts(self, past: Past, rated: Callable[[], Rates], *, every: int) -> Counts:
-        return same_for_all(past, self.entries - every)
 
     @classmethod
     def examples(cls) -> Sequence["Uniform"]:

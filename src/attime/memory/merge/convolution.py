@@ -21,8 +21,7 @@ from torch.nn import functional as F
 
 from attime.errors import AttimeError
 from attime.memory.buffer import Buffer
-from attime.memory.contract import Policy, Traits
-from attime.memory.merge.nearest import positions, turned
+from attime.memory.contract import Policy, Traits, check_evidence
 from attime.memory.past import Bank, Past
 from attime.memory.store import Exact
 
@@ -107,10 +106,7 @@ class Convolution(Policy):
             )
 
     def act(self, past: Past) -> None:
-        if any(bank.received is None for bank in past.banks):
-            raise AttimeError(
-                "Convolution needs the attention that entries receive: read the past under this policy's chain."
-            )
+        check_evidence("Convolution", self.traits, past)
         self.check(past)
         small = self._whole + self.mixing.slots
         past.banks = [bank if bank.length <= small else self._merged(past, bank) for bank in past.banks]
@@ -118,7 +114,7 @@ class Convolution(Policy):
     def _merged(self, past: Past, bank: Bank) -> Bank:
         """The bank with its best entries as they were, and the rest in slots."""
         bank.keep_in(_as_one)
-        where, slot = positions(bank), torch.arange(bank.length, device=bank.lanes.device)
+        where, slot = bank.positions(), torch.arange(bank.length, device=bank.lanes.device)
         assert bank.received is not None
         received = bank.received.now.detach()
         safe = (slot < self.sinks) | (slot >= bank.length - self.recent)
@@ -128,9 +124,9 @@ class Convolution(Policy):
         kept = order[:, : self._whole + self.mixing.slots].sort(dim=1).values
 
         keys, values = (each.take_along_dim(rest[..., None], 1) for each in (bank.keys(), bank.values()))
-        keys = turned(past, keys, -where.gather(1, rest))
+        keys = past.turned(keys, -where.gather(1, rest))
         weights = self.mixing(keys, values, torch.searchsorted(rest, best), past.layer)
-        merged = turned(past, weights @ keys, where.gather(1, best)), weights @ values
+        merged = past.turned(weights @ keys, where.gather(1, best)), weights @ values
         made, spot = bank.select(kept, room=self.every), torch.searchsorted(kept, best)
         for old, new in zip((made.exact.keys(), made.exact.values()), merged, strict=True):
             old.scatter_(1, spot[..., None].expand_as(new), new)

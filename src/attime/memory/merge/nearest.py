@@ -26,7 +26,7 @@ from attime.memory.evict.contract import Action
 from attime.memory.past import Bank, Past
 from attime.memory.store import Exact
 
-__all__ = ["Nearest", "positions", "turned"]
+__all__ = ["Nearest"]
 
 
 @final
@@ -53,8 +53,8 @@ class Nearest(Action):
 
     def _fold(self, past: Past, bank: Bank, kept: Bool[Tensor, "lanes entries"], sinks: int) -> None:
         bank.keep_in(lambda stores: stores)
-        where = positions(bank)
-        keys, values = turned(past, bank.keys(), -where), bank.values()
+        where = bank.positions()
+        keys, values = past.turned(bank.keys(), -where), bank.values()
         wide = torch.promote_types(keys.dtype, torch.float32)
         target = self._targets(bank, F.normalize(keys.to(wide), dim=-1), kept, sinks)
         if bank.log_mass is None:
@@ -67,7 +67,7 @@ class Nearest(Action):
             along = target[..., None].expand_as(each)
             summed = torch.zeros_like(each, dtype=wide).scatter_add(1, along, each.to(wide) * mass[..., None])
             made.append((summed / total.clamp(min=1e-30)[..., None]).to(each.dtype))
-        made[0] = turned(past, made[0], where)
+        made[0] = past.turned(made[0], where)
         start = 0
         for store in bank.stores:
             inside = slice(start, start := start + store.length)
@@ -95,13 +95,3 @@ class Nearest(Action):
     @classmethod
     def examples(cls) -> Sequence["Nearest"]:
         return [cls(), cls(least=-1.0, reach=4)]
-
-
-def positions(bank: Bank) -> Int[Tensor, "lanes entries"]:
-    """Where the entries were rotated to; where positions have several axes, the least."""
-    return bank.when.now if bank.place is None else bank.place.now[..., 0]
-
-
-def turned(past: Past, keys: Tensor, by: Tensor) -> Tensor:
-    """Keys (lanes, entries, head_dim) rotated onwards, or back; as they are in a model without rotary positions."""
-    return keys if past.rotate is None else past.rotate(keys, by.to(torch.float64)).to(keys.dtype)

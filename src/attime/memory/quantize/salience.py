@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attime.errors import AttimeError
-from attime.memory.contract import Policy, Traits
+from attime.memory.contract import Policy, Traits, check_evidence
 from attime.memory.past import Bank, Past
 from attime.memory.quantize.contract import check, fits, settle
 from attime.memory.quantize.interleaved import Interleaved
@@ -74,6 +74,7 @@ class Salience(Policy):
         fits(past, [self.high, self.low])
 
     def act(self, past: Past) -> None:
+        check_evidence(self, self.evidence(), past)
         if self.mass is not None:
             past.banks = [part for bank in past.banks for part in _rows(past, bank)]
         for bank in past.banks:
@@ -84,10 +85,9 @@ class Salience(Policy):
     def _attention(self, past: Past, bank: Bank) -> tuple[Rates, Rates]:
         """What entries have received, and from how many queries."""
         age = past.seen - bank.when.now
-        if self.probes is None and bank.received is not None:
+        if self.probes is None:
+            assert bank.received is not None
             return bank.received.now, age.to(bank.received.now.dtype)
-        if self.probes is None or past.queries is None or past.scoring is None:
-            raise AttimeError(f"{self} needs what entries are attended with: read the past under this policy's chain.")
         if not self.drawn:
             attention = observe(past, bank, self.probes)
             return attention.sum((1, 2)), age.clamp(max=attention.shape[2]).to(attention.dtype)

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attime.errors import AttimeError
-from attime.memory.contract import Policy, Traits
+from attime.memory.contract import Policy, Traits, check_evidence
 from attime.memory.past import Bank, Past
 from attime.memory.store import Entries, Queries, Store, Weights
 
@@ -51,7 +51,7 @@ class Thin(Store):
     @classmethod
     def of(cls, keys: Entries, values: Entries, channels: Int[Tensor, "lanes kept"]) -> "Thin":
         """Whole keys made thin."""
-        return cls(keys.gather(2, _along(channels, keys)), values.clone(), channels, keys.shape[-1])
+        return cls(keys.take_along_dim(channels[:, None], dim=2), values.clone(), channels, keys.shape[-1])
 
     @property
     def length(self) -> int:
@@ -63,13 +63,13 @@ class Thin(Store):
 
     def keys(self) -> Entries:
         whole = self._keys.new_zeros(*self._keys.shape[:2], self.head_dim)
-        return whole.scatter(2, _along(self.channels, self._keys), self._keys)
+        return whole.scatter(2, self.channels[:, None].expand_as(self._keys), self._keys)
 
     def values(self) -> Entries:
         return self._values
 
     def logits(self, q: Queries) -> Weights:
-        return q.gather(2, _along(self.channels, q)) @ self._keys.mT
+        return q.take_along_dim(self.channels[:, None], dim=2) @ self._keys.mT
 
     def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> "Thin":
         keys, values = (each.take_along_dim(kept[..., None], 1) for each in (self._keys, self._values))
@@ -122,10 +122,7 @@ class ThinKeys(Policy):
         return Traits(queries=self.observed if self.by == "queries" else 0)
 
     def act(self, past: Past) -> None:
-        if self.by == "queries" and past.queries is None:
-            raise AttimeError(
-                f"{self} needs the last {self.observed} queries: read the past under this policy's chain."
-            )
+        check_evidence(self, self.evidence(), past)
         for bank in past.banks:
             old = bank.exact.length - self.recent
             before = bank.stores[-2] if len(bank.stores) > 1 else None
@@ -161,9 +158,3 @@ class ThinKeys(Policy):
             cls(share=0.5, recent=0, observed=7, every=1),
             cls(share=0.3, recent=6, observed=3, by="keys", every=4),
         ]
-
-
-def _along(
-    channels: Int[Tensor, "lanes kept"], like: Float[Tensor, "lanes rows dim"]
-) -> Int[Tensor, "lanes rows kept"]:
-    return channels[:, None].expand(-1, like.shape[1], -1)

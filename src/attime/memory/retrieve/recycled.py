@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 from attime.errors import AttimeError
-from attime.memory.contract import Policy, Traits
+from attime.memory.contract import Policy, Traits, check_evidence
 from attime.memory.past import Past
 from attime.memory.reader import observe
 
@@ -46,12 +46,8 @@ class Recycled(Policy):
             return self.full - self.full % self.every - seen
         return 1 if seen % self.every == 0 else self.every - seen % self.every
 
-    def due(self, seen: int) -> bool:
-        return seen >= self.full - self.full % self.every and seen % self.every in (0, 1 % self.every)
-
     def act(self, past: Past) -> None:
-        if past.queries is None:
-            raise AttimeError("Recycled needs the last query of the model, and there is none: run it through `read`.")
+        check_evidence(self, self.traits, past)
         for bank in past.banks:
             if past.seen % self.every != 1 % self.every:
                 bank.near = None

@@ -75,12 +75,11 @@ class Retrieve(Policy):
         return Traits(rotary=self.contiguous)
 
     def check(self, past: Past) -> None:
-        self._check_rotary(past)
+        super().check(past)
         for bank in past.banks:
             self._nothing(bank)
 
     def act(self, past: Past) -> None:
-        self._check_rotary(past)
         keep = []
         for bank in past.banks:
             slot = torch.arange(bank.length, device=bank.lanes.device)
@@ -112,12 +111,6 @@ class Retrieve(Policy):
         """Nothing parked yet, where there is a place for it."""
         how = Choosing(**{name: getattr(self, name) for name in Choosing.__dataclass_fields__})
         return Parked.empty(bank, self.block, how, self.where.open, self.search.open)
-
-    def _check_rotary(self, past: Past) -> None:
-        if self.contiguous and past.rotate is None:
-            raise AttimeError(
-                "Retrieve(contiguous=True) moves keys along rotary positions, and this model has none: set it to False."
-            )
 
     @classmethod
     def examples(cls) -> Sequence["Retrieve"]:
