@@ -36,17 +36,17 @@ def any_chunking_agrees(policy: Policy) -> None:
 def the_past_ignores_the_future(policy: Policy) -> None:
     """Changing a token leaves every earlier output as it was."""
     q, k, v = _stream()
-    first = torch.cat(list(_outputs(policy, _past(policy), q, k, v, [TIME])), dim=2)
+    first = torch.cat(list(_outputs(policy, _past(), q, k, v, [TIME])), dim=2)
     for each in (q, k, v):
         each[:, :, 40:] += 1
-    second = torch.cat(list(_outputs(policy, _past(policy), q, k, v, [TIME])), dim=2)
+    second = torch.cat(list(_outputs(policy, _past(), q, k, v, [TIME])), dim=2)
     torch.testing.assert_close(second[:, :, :40], first[:, :, :40], rtol=0, atol=0)
 
 
 def it_stays_within_its_budget(policy: Policy) -> None:
     """After every token no lane holds more than `budget` entries."""
     budget = int(policy.budget)  # type: ignore[attr-defined]
-    past = _past(policy)
+    past = _past()
     for _ in _outputs(policy, past, *_stream(), [1] * TIME):
         assert int(past.kept().max()) <= budget, f"{int(past.kept().max())} entries of a budget of {budget}"
 
@@ -55,8 +55,8 @@ def a_short_past_is_untouched(policy: Policy) -> None:
     """As long as everything fits, it is attention over everything."""
     time = max(1, int(policy.budget) - max(1, policy.every))  # type: ignore[attr-defined]
     q, k, v = (each[:, :, :time] for each in _stream())
-    [ours] = _outputs(policy, _past(policy), q, k, v, [q.shape[2]])
-    [plain] = _outputs(chain(), _past(chain()), q, k, v, [q.shape[2]])
+    [ours] = _outputs(policy, _past(), q, k, v, [q.shape[2]])
+    [plain] = _outputs(chain(), _past(), q, k, v, [q.shape[2]])
     torch.testing.assert_close(ours, plain, rtol=0, atol=1e-9)
 
 
@@ -91,11 +91,11 @@ def what_is_dropped_is_freed(policy: Policy) -> None:
 def rows_do_not_see_each_other(policy: Policy) -> None:
     """Each row of a batch gets what it gets alone, also after rows have changed places."""
     q, k, v = _stream()
-    past = _past(policy)
+    past = _past()
     together = torch.cat(list(_outputs(policy, past, q, k, v, [TIME])), dim=2)
     for row in range(ROWS):
         part = slice(row, row + 1)
-        alone = torch.cat(list(_outputs(policy, _past(policy), q[part], k[part], v[part], [TIME])), dim=2)
+        alone = torch.cat(list(_outputs(policy, _past(), q[part], k[part], v[part], [TIME])), dim=2)
         torch.testing.assert_close(together[part], alone, rtol=0, atol=1e-9)
     swapped = past.rows(torch.tensor([1, 0, 1]))
     order = [1, 0, 1]
@@ -106,7 +106,7 @@ def rows_do_not_see_each_other(policy: Policy) -> None:
 
 def a_saved_past_goes_on(policy: Policy) -> None:
     """What is read back from a file gives the numbers that it would have given, and holds the same entries."""
-    stop, past, name = 46, _past(policy), repr(policy)
+    stop, past, name = 46, _past(), repr(policy)
     q, k, v = (each[:, :, stop:] for each in _stream())
     for _ in _outputs(policy, past, *_stream(), [stop], stop=stop):
         pass
@@ -163,7 +163,7 @@ def _as_chain(policy: Policy) -> Chain:
     return policy if isinstance(policy, Chain) else chain(policy)
 
 
-def _past(policy: Policy) -> Past:
+def _past() -> Past:
     return Past(heads=HEADS, layers=2, rotate=Rotary(0.1 ** torch.arange(DIM // 2, dtype=torch.float64)))
 
 
@@ -176,7 +176,7 @@ def _outputs(
 
 
 def _run(policy: Policy, cuts: Sequence[int]) -> tuple[Tensor, Past]:
-    past, stop = _past(policy), sum(cuts)
+    past, stop = _past(), sum(cuts)
     q, k, v = (each[:, :, :stop] for each in _stream())
     return torch.cat(list(_outputs(policy, past, q, k, v, cuts, stop=stop)), dim=2), past
 
@@ -185,5 +185,7 @@ def _knowledge(past: Past) -> int:
     """Bytes of what is known of entries beyond their keys, values and times."""
     extra = 0 if past.queries is None else past.queries.nbytes
     for bank in past.banks:
-        extra += sum(each.nbytes for each in (bank.log_mass, bank.received, bank.shift) if each is not None)
+        extra += sum(
+            each.nbytes for each in (bank.log_mass, bank.received, bank.shift, bank.origin) if each is not None
+        )
     return extra

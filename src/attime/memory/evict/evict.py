@@ -16,14 +16,13 @@ from functools import cache, partial
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from attime.errors import AttimeError
 from attime.memory.buffer import GROWTH
 from attime.memory.contract import Policy, Traits, check_evidence
 from attime.memory.evict.contract import Action, Budget, Drop, Rates, Score
 from attime.memory.evict.uniform import Uniform
+from attime.memory.highest import highest
 from attime.memory.past import Past
 
 __all__ = ["Evict"]
@@ -85,7 +84,7 @@ class Evict(Policy):
         fewest = min(int(count.min()) for count in counts)
         if fewest < min(bank.length for bank in past.banks):
             self._check_count(past, fewest)
-        keep = [_best(rates, count) for rates, count in zip(rated(), counts, strict=True)]
+        keep = [highest(rates, count) for rates, count in zip(rated(), counts, strict=True)]
         self.action.leave(past, keep, sinks=self.sinks, room=self.every)
 
     def _check_count(self, past: Past, fewest: int) -> None:
@@ -137,12 +136,3 @@ class Evict(Policy):
             small(score=evict.Recency(), budget=heads, action=evict.Compensate(), every=4),
             small(score=evict.LastQuery(), budget=heads, every=1),
         ]
-
-
-def _best(rates: Float[Tensor, "lanes entries"], count: Int[Tensor, " lanes"]) -> Bool[Tensor, "lanes entries"]:
-    """The `count` highest of every lane; of equals the earlier."""
-    if bool((count >= rates.shape[1]).all()):
-        return torch.ones_like(rates, dtype=torch.bool)
-    order = rates.argsort(dim=1, descending=True, stable=True)
-    first = torch.arange(rates.shape[1], device=rates.device) < count[:, None]
-    return torch.zeros_like(first).scatter(1, order, first)

@@ -19,11 +19,12 @@ from functools import partial
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from attime.errors import AttimeError
 from attime.memory.contract import Policy, Traits, check_evidence
+from attime.memory.highest import highest
 from attime.memory.past import Bank, Past
 from attime.memory.quantize.contract import check, fits, settle
 from attime.memory.quantize.interleaved import Interleaved
@@ -109,7 +110,7 @@ class Salience(Policy):
         made: Interleaved | None = None
         for start in range(0, keys.shape[1], self.every):
             here, there = slice(start, start + self.every), slice(first + start, first + start + self.every)
-            salient = _best(rates[:, there], self._count(received[:, there]))
+            salient = highest(rates[:, there], self._count(received[:, there]))
             group = Interleaved.of(keys[:, here], values[:, here], salient=salient, bits=(self.high, self.low))
             made = group if made is None else made.join(group)
         assert made is not None
@@ -139,9 +140,3 @@ def _rows(past: Past, bank: Bank) -> list[Bank]:
     row = bank.lanes // past.heads
     each = row.unique().tolist()
     return [bank] if len(each) == 1 else [bank.take((row == one).nonzero()[:, 0]) for one in each]
-
-
-def _best(rates: Rates, count: int) -> Bool[Tensor, "lanes rated"]:
-    """The `count` highest of every lane; of equals the earlier."""
-    first = rates.argsort(dim=1, descending=True, stable=True)[:, :count]
-    return torch.zeros_like(rates, dtype=torch.bool).scatter_(1, first, True)

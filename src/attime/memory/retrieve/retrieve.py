@@ -80,6 +80,7 @@ class Retrieve(Policy):
             self._nothing(bank)
 
     def act(self, past: Past) -> None:
+        super().check(past)
         keep = []
         for bank in past.banks:
             slot = torch.arange(bank.length, device=bank.lanes.device)
