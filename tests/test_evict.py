@@ -343,7 +343,7 @@ class Foreign(Store):
     def select(self, kept: Tensor, *, room: int = 0) -> "Foreign":
         return Foreign(*(each.gather(1, kept[..., None].expand(-1, -1, 4)) for each in (self._keys, self._values)))
 
-    def lanes(self, chosen: Tensor) -> "Foreign":
+    def take(self, chosen: Tensor) -> "Foreign":
         return Foreign(self._keys[chosen], self._values[chosen])
 
     def tensors(self) -> dict[str, Tensor]:

@@ -121,7 +121,7 @@ def test_an_index_of_faiss_agrees_or_nearly_so() -> None:
     assert (graph.nearest(q, 10)[..., None] == exact[:, :, None]).any(-1).double().mean() > 0.9
     for index in (flat, graph):
         index.forget(390)
-        assert torch.equal(index.lanes(torch.tensor([2, 0])).now, keys[[2, 0], 390:])
+        assert torch.equal(index.take(torch.tensor([2, 0])).now, keys[[2, 0], 390:])
         assert index.nearest(q, 20).shape == (HEADS, 20, 10)
 
 

@@ -117,7 +117,7 @@ def test_stores_join_part_and_come_back() -> None:
         again = type(store).restore(store.tensors())
         assert torch.equal(again.keys(), store.keys())
         order = torch.tensor([2, 0, 0])
-        assert torch.equal(store.lanes(order).values(), store.values()[order])
+        assert torch.equal(store.take(order).values(), store.values()[order])
         assert store.nbytes == sum(each.nbytes for each in store.tensors().values())
 
 

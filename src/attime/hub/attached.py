@@ -2,7 +2,6 @@
 
 import hashlib
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -128,12 +127,7 @@ def _check_positions(model: nn.Module, policy: Chain, rotate: list[Rotary | None
     """Raise if the policy moves keys and the model has no rotary positions, or some that attime does not know."""
     if all(each is not None and each.way != "unknown" for each in rotate):
         return
-    rest: list[Policy] = []
-    for each in policy.policies:
-        if not each.evidence().rotary:
-            rest.append(each)
-        elif getattr(each, "contiguous", False):
-            rest.append(replace(each, contiguous=False))  # type: ignore[type-var]
+    rest = [left for each in policy.policies if (left := each.unmoved()) is not None]
     what = "has none" if all(each is None for each in rotate) else "turns its keys in a way that attime does not know"
     instead = f"use '{' + '.join(map(repr, rest))}'" if rest else "attach without it"
     raise AttimeError(
@@ -155,13 +149,16 @@ def _some(weights: Tensor) -> Tensor:
     return flat[:: max(1, len(flat) // 8)].double()
 
 
-def text_part(model: PreTrainedModel) -> PreTrainedModel:
-    """The decoder whose layers hold the past: the model's own, or the text tower of a vision-language model."""
+def text_part(model: PreTrainedModel, *, who: str = "attach") -> PreTrainedModel:
+    """The decoder whose layers hold the past: the model's own, or the text tower of a vision-language model.
+
+    `who` asks, and is named in the AttimeError for a model without a decoder.
+    """
     whole = isinstance(model, PreTrainedModel) and not getattr(model.config, "is_encoder_decoder", False)
     text = model.get_decoder() if whole else None
     if not isinstance(text, PreTrainedModel) or not hasattr(text.config, "num_hidden_layers"):
         raise AttimeError(
-            f"attach needs a language model of transformers with a decoder (Llama, Qwen, Mistral, Gemma, GPT-NeoX, Qwen2.5-VL, "
+            f"{who} needs a language model of transformers with a decoder (Llama, Qwen, Mistral, Gemma, GPT-NeoX, Qwen2.5-VL, "
             f"LLaVA-OneVision, ...); got a {type(model).__name__}."
         )
     return text

@@ -40,5 +40,5 @@ def attending(model: PreTrainedModel, function: Attend) -> Iterator[None]:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         return function(layer, query, key, value, scale).transpose(1, 2), None
 
-    with own_attention(text_part(model), attention):
+    with own_attention(text_part(model, who="attending"), attention):
         yield

@@ -47,7 +47,7 @@ class SideNet(nn.Module):
 
     def __init__(self, model: PreTrainedModel, *, layer: int | None = None) -> None:
         super().__init__()
-        text, head = text_part(model), model.get_output_embeddings()
+        text, head = text_part(model, who="SideNet"), model.get_output_embeddings()
         depth, config = int(text.config.num_hidden_layers), copy.deepcopy(text.config)
         layer = 17 * depth // 24 if layer is None else layer
         if depth % 2 or not 0 <= layer < depth or not isinstance(head, nn.Linear):

@@ -203,10 +203,10 @@ class Bank:
 
     def take(self, chosen: Int[Tensor, " chosen"]) -> "Bank":
         """The bank of some of its lanes."""
-        known = self._known(lambda each: each.lanes(chosen))
+        known = self._known(lambda each: each.take(chosen))
         moved = {name: None if (each := getattr(self, name)) is None else each[chosen] for name in MOVED}
-        stores = [store.lanes(chosen) for store in self.stores]
-        parked = None if self.parked is None else self.parked.lanes(chosen)
+        stores = [store.take(chosen) for store in self.stores]
+        parked = None if self.parked is None else self.parked.take(chosen)
         near = None if self.near is None else self.near.take(chosen)
         return Bank(lanes=self.lanes[chosen], stores=stores, parked=parked, near=near, **moved, **known)
 

@@ -127,9 +127,9 @@ class Blocks:
         low, high = self.place.now.unbind(-1)
         return (high - low).amax(1, keepdim=True) + 1
 
-    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Blocks":
+    def take(self, chosen: Int[Tensor, " chosen"]) -> "Blocks":
         """The same of some lanes."""
-        known: dict[str, Any] = {name: each.lanes(chosen) for name, each in self._known.items()}
+        known: dict[str, Any] = {name: each.take(chosen) for name, each in self._known.items()}
         return replace(self, **known)
 
     def branch(self) -> "Blocks":

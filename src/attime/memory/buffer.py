@@ -75,7 +75,7 @@ class Buffer:
         made._put(rows.unflatten(0, filled.shape), kept.shape[1])
         return made
 
-    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Buffer":
+    def take(self, chosen: Int[Tensor, " chosen"]) -> "Buffer":
         """A buffer of these lanes."""
         return Buffer(self.now[chosen], room=self._held.shape[1] - self.length)
 

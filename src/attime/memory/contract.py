@@ -64,6 +64,10 @@ class Policy(Given, Part):
         """What this object needs; its class's traits unless its parts decide."""
         return self.traits
 
+    def unmoved(self) -> "Policy | None":
+        """The same for a model in which keys cannot be moved; None if nothing is left of it."""
+        return None if self.evidence().rotary else self
+
     def check(self, past: Past) -> None:
         """AttimeError where it is known before the first token that it could not act; the past's banks have no entries yet.
 

@@ -40,7 +40,7 @@ class Index(ABC):
         """Lose so many of the first keys of every lane; the others count from 0 again."""
 
     @abstractmethod
-    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Index":
+    def take(self, chosen: Int[Tensor, " chosen"]) -> "Index":
         """An index of these lanes."""
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Scanned(Index):
     def forget(self, oldest: int) -> None:
         self._keys = Buffer(self.now[:, oldest:])
 
-    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Scanned":
+    def take(self, chosen: Int[Tensor, " chosen"]) -> "Scanned":
         return Scanned(self.now[chosen])
 
     def nearest(

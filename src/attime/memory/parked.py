@@ -113,10 +113,10 @@ class Parked:
             keys, values = blocks.read(numbers)
             yield OneForEach(here, keys, values, blocks.firsts(chosen), back, blocks.masses(chosen), which=which)
 
-    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Parked":
+    def take(self, chosen: Int[Tensor, " chosen"]) -> "Parked":
         """The same of some lanes."""
         pinned = None if self.pinned is None else self.pinned[chosen]
-        return replace(self, blocks=self.blocks.lanes(chosen), pinned=pinned, held=None)
+        return replace(self, blocks=self.blocks.take(chosen), pinned=pinned, held=None)
 
     def tensors(self) -> dict[str, Tensor]:
         """All but the records, by name, for saving ..."""

@@ -156,4 +156,4 @@ class Past:
             here = (place >= 0).nonzero()[:, 0]
             if len(here):
                 banks.append(replace(bank.take(place[here]), lanes=here))
-        return replace(self, banks=banks, queries=None if self.queries is None else self.queries.lanes(lanes))
+        return replace(self, banks=banks, queries=None if self.queries is None else self.queries.take(lanes))

@@ -46,7 +46,7 @@ class Store(ABC):
         """A store of these entries, in this order, with room for `room` more."""
 
     @abstractmethod
-    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Store":
+    def take(self, chosen: Int[Tensor, " chosen"]) -> "Store":
         """A store of these lanes."""
 
     @abstractmethod
@@ -101,8 +101,8 @@ class Exact(Store):
     def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> "Exact":
         return Exact(self._keys.select(kept, room=room), self._values.select(kept, room=room))
 
-    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Exact":
-        return Exact(self._keys.lanes(chosen), self._values.lanes(chosen))
+    def take(self, chosen: Int[Tensor, " chosen"]) -> "Exact":
+        return Exact(self._keys.take(chosen), self._values.take(chosen))
 
     def tensors(self) -> dict[str, Tensor]:
         return {"keys": self.keys(), "values": self.values()}

@@ -51,8 +51,8 @@ class Coded(Store):
     def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> Exact:
         return self.restore(self._held).select(kept, room=room)
 
-    def lanes(self, chosen: Int[Tensor, " chosen"]) -> Exact:
-        return self.restore(self._held).lanes(chosen)
+    def take(self, chosen: Int[Tensor, " chosen"]) -> Exact:
+        return self.restore(self._held).take(chosen)
 
     @property
     def chunks(self) -> list[int]:

@@ -10,10 +10,10 @@ from attime.memory.quantize.interleaved import Interleaved
 from attime.memory.quantize.quantized import Quantized, check_widths
 from attime.memory.store import Entries, Store
 
-__all__ = ["check", "fewer_stores", "fits", "settle"]
+__all__ = ["check_bits", "check_dims", "fewer_stores", "settle"]
 
 
-def check(who: object, *, bits: Sequence[int], sinks: int, recent: int, every: int) -> None:
+def check_bits(who: object, *, bits: Sequence[int], sinks: int, recent: int, every: int) -> None:
     """AttimeError for options that make no sense together."""
     if any(each not in (2, 4, 8) for each in bits) or sinks < 0 or recent < 0 or every < 1:
         raise AttimeError(
@@ -22,7 +22,7 @@ def check(who: object, *, bits: Sequence[int], sinks: int, recent: int, every: i
         )
 
 
-def fits(past: Past, bits: Sequence[int]) -> None:
+def check_dims(past: Past, bits: Sequence[int]) -> None:
     """AttimeError where a model's heads cannot be kept in these bits."""
     for bank in past.banks:
         check_widths(bank.keys(), bank.values(), min(bits))
@@ -54,7 +54,7 @@ def fewer_stores(stores: Sequence[Store]) -> list[Store]:
     made = list[Store]()
     for store in stores:
         last = made[-1] if made else None
-        if isinstance(last, Quantized | Interleaved) and last.fits(store):
+        if isinstance(last, Quantized | Interleaved) and last.alike(store):
             made[-1] = last.join(store)  # type: ignore[arg-type]
         else:
             made.append(store)

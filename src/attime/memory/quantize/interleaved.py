@@ -67,9 +67,9 @@ class Interleaved(Store):
         high, low = spread.split(lengths, dim=2)
         return self.high.mixed(high) + self.low.mixed(low)
 
-    def fits(self, later: Store) -> bool:
+    def alike(self, later: Store) -> bool:
         """Both sides have as many bits there."""
-        return isinstance(later, Interleaved) and self.high.fits(later.high) and self.low.fits(later.low)
+        return isinstance(later, Interleaved) and self.high.alike(later.high) and self.low.alike(later.low)
 
     def join(self, later: "Interleaved") -> "Interleaved":
         """These entries, and behind them those of a store of as many bits."""
@@ -89,8 +89,8 @@ class Interleaved(Store):
             sides.append(store.select(number.gather(1, first).clamp(min=0, max=store.length - 1).long()))
         return Interleaved(high=sides[0], low=sides[1], place=_place(place >= 0))
 
-    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Interleaved":
-        return Interleaved(high=self.high.lanes(chosen), low=self.low.lanes(chosen), place=self.place[chosen])
+    def take(self, chosen: Int[Tensor, " chosen"]) -> "Interleaved":
+        return Interleaved(high=self.high.take(chosen), low=self.low.take(chosen), place=self.place[chosen])
 
     def tensors(self) -> dict[str, Tensor]:
         sides = {"high": self.high, "low": self.low}

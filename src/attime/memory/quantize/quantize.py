@@ -12,7 +12,7 @@ from typing import final
 
 from attime.memory.contract import Policy
 from attime.memory.past import Past
-from attime.memory.quantize.contract import check, fits, settle
+from attime.memory.quantize.contract import check_bits, check_dims, settle
 from attime.memory.quantize.quantized import Quantized
 from attime.memory.store import Entries, Store
 
@@ -33,11 +33,11 @@ class Quantize(Policy):
     """Values are divided by a factor of their channel first: for channels that are much larger than others."""
 
     def __post_init__(self) -> None:
-        check(self, bits=[self.bits], sinks=self.sinks, recent=self.recent, every=self.every)
+        check_bits(self, bits=[self.bits], sinks=self.sinks, recent=self.recent, every=self.every)
 
     def check(self, past: Past) -> None:
         super().check(past)
-        fits(past, [self.bits])
+        check_dims(past, [self.bits])
 
     def act(self, past: Past) -> None:
         def coded(keys: Entries, values: Entries, first: int) -> Store:

@@ -154,7 +154,7 @@ class Quantized(Store):
         slot = torch.arange(start, stop, device=self.key_low.device)
         return self.select(slot.expand(len(self.key_low), -1))
 
-    def fits(self, later: Store) -> bool:
+    def alike(self, later: Store) -> bool:
         """The other one is in the same format."""
         return isinstance(later, Quantized) and (self.bits, self.scale is None) == (later.bits, later.scale is None)
 
@@ -177,7 +177,7 @@ class Quantized(Store):
         made = {name: _chosen(each, used if name in GROUPED else kept) for name, each in here.items()}
         return Quantized(**made, group=None if bool((fresh == even).all()) else fresh.int(), like=self.like)
 
-    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Quantized":
+    def take(self, chosen: Int[Tensor, " chosen"]) -> "Quantized":
         return Quantized(**{name: each if name == "like" else each[chosen] for name, each in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from attime.errors import AttimeError
 from attime.memory.contract import Policy, Traits, check_evidence
 from attime.memory.highest import highest
 from attime.memory.past import Bank, Past
-from attime.memory.quantize.contract import check, fits, settle
+from attime.memory.quantize.contract import check_bits, check_dims, settle
 from attime.memory.quantize.interleaved import Interleaved
 from attime.memory.reader import observe
 from attime.memory.store import Entries, Store
@@ -58,7 +58,7 @@ class Salience(Policy):
     every: int = 64
 
     def __post_init__(self) -> None:
-        check(self, bits=[self.high, self.low], sinks=self.sinks, recent=self.recent, every=self.every)
+        check_bits(self, bits=[self.high, self.low], sinks=self.sinks, recent=self.recent, every=self.every)
         shares = 0 < self.salient < 1 and (self.mass is None or 0 < self.mass <= 1)
         if self.low >= self.high or self.every < 2 or not shares or (self.probes is not None and self.probes < 1):
             raise AttimeError(
@@ -72,7 +72,7 @@ class Salience(Policy):
 
     def check(self, past: Past) -> None:
         super().check(past)
-        fits(past, [self.high, self.low])
+        check_dims(past, [self.high, self.low])
 
     def act(self, past: Past) -> None:
         check_evidence(self, self.evidence(), past)

@@ -18,7 +18,7 @@ from typing import final
 from attime.errors import AttimeError
 from attime.memory.contract import Policy
 from attime.memory.past import Past
-from attime.memory.quantize.contract import check, fewer_stores, fits, settle
+from attime.memory.quantize.contract import check_bits, check_dims, fewer_stores, settle
 from attime.memory.quantize.quantized import Quantized
 from attime.memory.store import Entries, Store
 
@@ -37,7 +37,7 @@ class Staircase(Policy):
     every: int = 64
 
     def __post_init__(self) -> None:
-        check(self, bits=self.bits, sinks=self.sinks, recent=min(self.ages, default=0), every=self.every)
+        check_bits(self, bits=self.bits, sinks=self.sinks, recent=min(self.ages, default=0), every=self.every)
         falls = all(one > two for one, two in pairwise(self.bits)) and all(
             one < two for one, two in pairwise(self.ages)
         )
@@ -48,7 +48,7 @@ class Staircase(Policy):
 
     def check(self, past: Past) -> None:
         super().check(past)
-        fits(past, self.bits)
+        check_dims(past, self.bits)
 
     def act(self, past: Past) -> None:
         def coded(keys: Entries, values: Entries, first: int) -> Store:

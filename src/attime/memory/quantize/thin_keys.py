@@ -75,7 +75,7 @@ class Thin(Store):
         keys, values = (each.take_along_dim(kept[..., None], 1) for each in (self._keys, self._values))
         return Thin(keys, values, self.channels, self.head_dim)
 
-    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "Thin":
+    def take(self, chosen: Int[Tensor, " chosen"]) -> "Thin":
         return Thin(self._keys[chosen], self._values[chosen], self.channels[chosen], self.head_dim)
 
     def with_more(self, keys: Entries, values: Entries) -> "Thin":

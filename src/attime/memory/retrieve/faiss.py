@@ -86,7 +86,7 @@ class _Found(Index):
             kind.reset()
             kind.add(kept)
 
-    def lanes(self, chosen: Int[Tensor, " chosen"]) -> "_Found":
+    def take(self, chosen: Int[Tensor, " chosen"]) -> "_Found":
         return _Found(self._made_by, self.now[chosen])
 
     def nearest(

@@ -12,7 +12,7 @@ Differs: the window stays in sight while a question is answered, where ReKV's qu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, Literal, final
 
 import torch
@@ -74,6 +74,9 @@ class Retrieve(Policy):
     def evidence(self) -> Traits:
         return Traits(rotary=self.contiguous)
 
+    def unmoved(self) -> "Retrieve":
+        return replace(self, contiguous=False)
+
     def check(self, past: Past) -> None:
         super().check(past)
         for bank in past.banks:
@@ -110,7 +113,7 @@ class Retrieve(Policy):
 
     def _nothing(self, bank: Bank) -> Parked:
         """Nothing parked yet, where there is a place for it."""
-        how = Choosing(**{name: getattr(self, name) for name in Choosing.__dataclass_fields__})
+        how = Choosing(**{each.name: getattr(self, each.name) for each in fields(Choosing)})
         return Parked.empty(bank, self.block, how, self.where.open, self.search.open)
 
     @classmethod
