@@ -12,11 +12,12 @@ __all__ = ["Law", "pairs"]
 
 @dataclass(frozen=True)
 class Law:
-    """A named check. It applies to parts whose traits have all of `needs` and none of `unless`."""
+    """A named check. It applies to parts whose traits have all of `needs`, none of `unless` and, if any are named, one of `one_of`."""
 
     check: Callable[[Any], None]
     needs: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
+    one_of: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -27,6 +28,8 @@ class Law:
         """Whether the part claims what this law checks."""
         claims = getattr(part, "evidence", None)
         traits = getattr(part, "traits", None) if claims is None else claims()
+        if self.one_of and not any(getattr(traits, each) for each in self.one_of):
+            return False
         return all(getattr(traits, need) for need in self.needs) and not any(getattr(traits, no) for no in self.unless)
 
     def run(self, part: Part) -> None:

@@ -38,7 +38,7 @@ class AtHand:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return self.blocks.nbytes + self.keys.nbytes + self.values.nbytes
+        return sum(each.nbytes for each in (self.blocks, self.wanted, self.keys, self.values))
 
     def turn_to(self, wanted: Numbers, read: Read) -> bool:
         """Have these blocks at hand; False, and nothing is changed, if most of them are others."""

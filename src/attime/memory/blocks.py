@@ -135,7 +135,7 @@ class Blocks:
     def branch(self) -> "Blocks":
         """The same, to which others may be added than to these."""
         whole = torch.arange(len(self.numbers.now), device=self.numbers.now.device)
-        return replace(self.lanes(whole), pool=self.pool.branch())
+        return replace(self.take(whole), pool=self.pool.branch())
 
     def tensors(self) -> dict[str, Tensor]:
         """All but the records, by name, for saving ..."""
