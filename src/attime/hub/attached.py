@@ -3,6 +3,7 @@
 import hashlib
 from contextlib import ExitStack
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,12 +20,12 @@ from attime.hub.past_attention import past_attention
 from attime.hub.probe import rotations
 from attime.hub.reach import check_reach, find_reach
 from attime.hub.rotary import Clock
+from attime.hub.told import check_told, fed
 from attime.memory.contract import Chain, Policy, chain
 from attime.memory.rotary import Rotary
 
 __all__ = ["Attached", "attach"]
 
-FED = ("input_ids", "inputs_embeds")
 TOLD = ("rope_parameters", "no_rope_layers", "layer_types", "sliding_window")
 
 
@@ -56,6 +57,7 @@ class Attached:
             self.lags = Lags(model)
             undo.callback(self.lags.stop)
             undo.callback(model.register_forward_pre_hook(self._supply, with_kwargs=True).remove)
+            undo.callback(model.register_forward_hook(self._ended, with_kwargs=True).remove)
             self._undo = undo.pop_all()
 
     def cache(self) -> MemoryCache:
@@ -87,6 +89,8 @@ class Attached:
         self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """A forward without a cache, or with the empty one that generate() makes, gets one of ours."""
+        if len(args) > 1:
+            args, kwargs = (), dict(zip(signature(model.forward).parameters, args, strict=False)) | kwargs
         given = kwargs.get("past_key_values")
         if given is None or (not isinstance(given, MemoryCache) and given.get_seq_length() == 0):
             kwargs = {**kwargs, "past_key_values": self.cache()}
@@ -101,13 +105,18 @@ class Attached:
             if given.memory[0].clock is not self.clock:
                 self._take_over(given)
             given.check()
-        if self.reach is not None:
-            fed = next((each for each in (*args, *map(kwargs.get, FED)) if each is not None), None)
-            if isinstance(fed, Tensor):
-                before = kwargs["past_key_values"].get_seq_length()
-                check_reach(self.reach, before, fed.shape[1], kwargs)  # pyright: ignore[reportCallIssue]
-        self.lags.hand(kwargs["past_key_values"])
+        cache: MemoryCache = kwargs["past_key_values"]
+        tokens = fed(args, kwargs)
+        check_told(tokens, kwargs, cache.rows)  # pyright: ignore[reportCallIssue]
+        if self.reach is not None and tokens is not None:
+            check_reach(self.reach, cache.get_seq_length(), tokens.shape[1], kwargs)  # pyright: ignore[reportCallIssue]
+        self.lags.hand(cache)
+        cache.begun = cache.get_seq_length()
         return args, kwargs
+
+    def _ended(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """A forward has gone to its end."""
+        kwargs["past_key_values"].begun = None
 
     def _take_over(self, given: MemoryCache) -> None:
         """A cache of an attach() before this one goes on, if it was the same model under the same policy."""

@@ -29,6 +29,8 @@ class MemoryCache(Cache):
         self.memory, self.model = tuple(layers), model
         self.lag: Tensor | None = None
         """(rows, 1): by how much rotary positions lag behind the count of tokens, in models whose pictures make it so."""
+        self.begun: int | None = None
+        """Tokens that had come before the forward that is under way, or has not gone to its end; None as a rule."""
 
     @classmethod
     def empty(cls, policy: Chain, rotate: Sequence[Rotary | None], clock: Clock, *, model: str) -> "MemoryCache":
@@ -56,8 +58,17 @@ class MemoryCache(Cache):
     def copy(self) -> "MemoryCache":
         """A cache that goes on from here while this one stays: to ask a question and come back."""
         made = MemoryCache([layer.copy() for layer in self.memory], model=self.model)
-        made.lag = self.lag
+        made.lag, made.begun = self.lag, self.begun
         return made
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the batch; None before the first tokens."""
+        return sum(len(rows) for rows, _ in self.memory[0].pasts) or None
+
+    def reset(self) -> None:
+        super().reset()
+        self.lag = self.begun = None
 
     def batch_select_indices(self, indices: Tensor) -> None:
         super().batch_select_indices(indices)
@@ -106,7 +117,15 @@ class MemoryCache(Cache):
                 past.rotate = turn
 
     def check(self) -> None:
-        """Raise, before anything more comes in, why a policy could not act; nothing is lost, and one may go on."""
+        """Raise, before anything more comes in, why a policy could not act; nothing is lost, and one may go on.
+
+        Or that the last forward was cut short, when layers have taken in what others have not: one cannot go on from that.
+        """
+        if self.begun is not None and any(each.awaited or each.columns != self.begun for each in self.memory):
+            raise AttimeError(
+                "the last forward over this memory did not come to its end, and some layers have taken in what others have not: "
+                "go on from a copy() made before it, or with an empty cache()."
+            )
         pasts = [past for _, past in self.pasts]
         errors = [past.halted for past in pasts if past.halted is not None]
         for past in pasts:
@@ -135,7 +154,7 @@ class MemoryCache(Cache):
         found = [[each for each in whole if each[1].layer == layer.layer] for layer in self.memory]
         if whole and (not all(found) or sum(map(len, found)) != len(whole)):
             raise AttimeError(f"{path} is damaged: it has not the model's {len(self.memory)} layers; save it again.")
-        self.lag = lag
+        self.lag, self.begun = lag, None
         for layer, own in zip(self.memory, found, strict=True):
             layer.columns, layer.pasts, layer.awaited = columns, own, False
             for _, past in layer.pasts:

@@ -146,4 +146,6 @@ class MemoryLayer(CacheLayerMixin):
 
     def crop(self, tokens_to_remove: int) -> None:
         if tokens_to_remove:
-            raise AttimeError("a memory cannot be cropped: what its policy has dropped is gone; keep a copy() instead.")
+            raise AttimeError(
+                "a memory cannot be cropped: its policy has acted on what came; keep a copy() from before, or decode without drafts."
+            )

@@ -31,8 +31,8 @@ def past_attention(
     if not isinstance(layer, MemoryLayer):
         raise AttimeError(
             f"a memory needs every attention to get its keys from a cache of the memory as they are, and those of "
-            f"{type(module).__name__} came without one: call the whole model, and not its decoder, and if this was at attach, "
-            f"use the model as it is."
+            f"{type(module).__name__} came without one: call the whole model, and not its decoder, without gradient checkpointing, "
+            f"and if this was at attach, use the model as it is."
         )
     for name in OTHERS:
         if told.get(name) is not None:
@@ -40,6 +40,11 @@ def past_attention(
                 f"a memory attends by queries and keys alone, and {type(module).__name__} gives its attention {name}= too, "
                 f"which would be lost: use the model without a memory."
             )
+    if told.get("dropout"):
+        raise AttimeError(
+            f"a memory attends to all that it has kept, and {type(module).__name__} drops some of it in training: set its "
+            f"attention_dropout to 0, or call eval()."
+        )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     window = told["sliding_window"] if "sliding_window" in told else _window(module, layer.layer)
     scoring = Scoring(scale=scale, window=window, softcap=softcap)

@@ -18,7 +18,7 @@ from attime.errors import AttimeError
 from attime.hub.cache import MemoryCache
 from attime.hub.own_attention import free, its_own_attention, own_attention
 from attime.hub.past_attention import past_attention
-from attime.hub.rotary import Clock, frequencies
+from attime.hub.rotary import Clock, changes, frequencies
 from attime.memory.contract import chain
 from attime.memory.rotary import Rotary, Way
 
@@ -54,6 +54,7 @@ def rotations(text: PreTrainedModel) -> list[Rotary | None]:
     else:
         ways = _known(text, kinds, turning)
     made: dict[tuple[int, Way], Rotary] = {}
+    ways = ["unknown" if changes(text, kind) else way for way, kind in zip(ways, kinds, strict=True)]
     return [
         None if each is None else made.setdefault((id(each), way), Rotary(each, way))
         for way, each in zip(ways, turning, strict=True)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Clock", "frequencies", "rotary_part"]
+__all__ = ["Clock", "changes", "frequencies", "rotary_part"]
 
 
 class Clock:
@@ -59,3 +59,10 @@ def frequencies(text: nn.Module, kind: str | None = None) -> Tensor | None:
         if isinstance(found, Tensor):
             return found
     return None
+
+
+def changes(text: nn.Module, kind: str | None = None) -> bool:
+    """Whether frequencies change as a text grows, so that a key is turned by those of its own day."""
+    rope = getattr(rotary_part(text), "rope_type", "")
+    own = str(rope.get(kind, "") if isinstance(rope, dict) else rope)
+    return "dynamic" in own or own == "longrope"
