@@ -13,15 +13,18 @@ from attime.errors import AttimeError
 from attime.hub import attach
 from attime.hub.attached import Attached
 from attime.hub.cache import MemoryCache
-from attime.memory import chain
+from attime.memory import Policy, chain
 from attime.memory.evict import SinkWindow
 from attime.memory.joined import join
 from attime.memory.past import Past
 from attime.memory.place import Contiguous
-from attime.memory.quantize import ThinKeys
+from attime.memory.quantize import Quantize, ThinKeys
 from attime.memory.reader import read
+from attime.memory.retrieve import Recycled, Retrieve
 
 LENGTHS = (9, 14, 5)
+WINDOW = SinkWindow(sinks=2, window=14, every=4)
+BLOCKS = Retrieve(sinks=2, window=14, block=4, blocks=2, every=4)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,42 @@ def test_one_context_is_reading_on(model: Any) -> None:
         want = model(_ids(7, 5), past_key_values=alone).logits
         have = model(_ids(7, 5), past_key_values=joined).logits
     torch.testing.assert_close(have, want, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [chain(WINDOW, Contiguous()), BLOCKS, Quantize(bits=8, sinks=2, recent=3, every=4), WINDOW],
+    ids=lambda each: type(each).__name__,
+)
+@torch.no_grad()
+def test_one_context_is_reading_on_whatever_has_been_moved_before(model: Any, policy: Policy) -> None:
+    with attach(model, policy) as attached:
+        prefix = attached.cache()
+        model(_ids(40, 9), past_key_values=prefix)
+        alone = prefix.copy()
+        model(_ids(2, 1), past_key_values=alone)
+        joined = prefix.join([alone], temperature=1.0, scale=1.0)
+        for seed in range(3):
+            ids = _ids(5, seed)
+            have, want = (model(ids, past_key_values=each).logits for each in (joined, alone))
+            torch.testing.assert_close(have, want, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_contexts_that_cannot_be_seen_whole_are_refused_or_brought_near(model: Any) -> None:
+    with attach(model, BLOCKS) as attached:
+        prefix = _begun(attached)
+        with pytest.raises(AttimeError, match="nothing is parked"):
+            prefix.join(_read(attached, prefix, (0, 1)))
+    with attach(model, Recycled(entries=4, every=64)) as attached:
+        prefix = attached.cache()
+        model(_ids(70, 9), past_key_values=prefix)
+        answers = []
+        for seed in (1, 2):
+            context = prefix.copy()
+            model(_ids(5, seed), past_key_values=context)
+            answers.append(model(_ids(3, 4), past_key_values=prefix.join([context])).logits)
+        assert not torch.allclose(*answers)
 
 
 @torch.no_grad()

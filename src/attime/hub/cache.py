@@ -92,6 +92,10 @@ class MemoryCache(Cache):
             joined = [
                 join(first, rest, temperature=temperature, scale=scale) for first, *rest in zip(*pasts, strict=True)
             ]
+            for each in layer.policy.policies:
+                if each.follows and each.evidence().rotary:  # closes gaps, also those that it had closed before
+                    for past in joined:
+                        each.act(past)
             layer.pasts = [(rows, past) for (rows, _), past in zip(layer.pasts, joined, strict=True)]
             layer.columns = max(ends)
         lags = [end + cache.lag for end, cache in zip(ends, contexts, strict=True) if cache.lag is not None]

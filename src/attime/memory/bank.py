@@ -121,6 +121,11 @@ class Bank:
             keys, values = self._as_read(rotate), self.near.exact.values()
             self.near.stores = [Exact(Buffer(keys.take_along_dim(slots[..., None], dim=1)), Buffer(values))]
 
+    def stand(self) -> None:
+        """Everybody stands where they came, and all are attended."""
+        self._move_back()
+        self.shift = self.near = None
+
     def select(self, kept: Int[Tensor, "lanes kept"], *, room: int = 0) -> "Bank":
         """The bank of these entries, whose numbers rise in every lane; every lane keeps equally many of each store.
 
@@ -156,8 +161,7 @@ class Bank:
             kept = slots[(slots < start) | (slots >= stop)]
             return self.select(kept.expand(len(self.lanes), -1), room=room)
         else:
-            self._move_back()
-            self.shift = self.near = None
+            self.stand()
         self.exact.cut(start, stop, room=room)
         for each in self.known.values():
             each.cut(start, stop, room=room)

@@ -48,18 +48,33 @@ def join(prefix: Past, contexts: Sequence[Past], *, temperature: float = 0.9, sc
         raise AttimeError(
             "join needs heads that keep equally many entries: read prefix and contexts under another policy."
         )
+    if any(_parked(each) != _parked(first) for each in own):
+        raise AttimeError(
+            "join needs contexts of which nothing is parked: read them under a window that is longer than each of them."
+        )
     lengths = [each.seen - start for each in contexts]
     offsets = [sum(lengths[:number]) for number in range(len(lengths))]
     banks = [_bank(each, offsets) for each in zip(first.banks, *(each.banks for each in own), strict=True)]
     apart = Apart(start, start + sum(lengths), sum(lengths) - max(lengths), temperature, scale)
-    return replace(prefix, banks=banks, seen=apart.stop, queries=None, apart=apart, scoring=contexts[0].scoring)
+    made = replace(prefix, banks=banks, seen=apart.stop, queries=None, apart=apart, scoring=contexts[0].scoring)
+    for bank in made.banks:
+        if bank.parked is not None:
+            bank.parked.settle(made, bank)
+    return made
 
 
 def _after(past: Past, start: int) -> Past:
-    """A copy of the entries from this token on, as they came."""
+    """A copy of the entries from this token on, as they came and where they came."""
     made = copy.deepcopy(replace(past, queries=None))
+    for bank in made.banks:
+        bank.stand()
     made.drop([bank.when.now >= start for bank in made.banks])
     return made
+
+
+def _parked(past: Past) -> list[int]:
+    """Entries per lane that wait apart."""
+    return [0 if bank.parked is None else bank.parked.entries for bank in past.banks]
 
 
 def _lanes(past: Past) -> Tensor:
