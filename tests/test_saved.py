@@ -139,6 +139,20 @@ def test_an_empty_cache_comes_back(model: Any, tmp_path: Path) -> None:
         assert attached.load(tmp_path / "empty").nbytes == 0
 
 
+def test_links_are_followed_and_nothing_but_files_is_written_over(model: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    (tmp_path / "target").touch()
+    mode = (tmp_path / "target").stat().st_mode
+    with read(model, WINDOW, tmp_path / "link") as attached:
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "target").stat().st_mode == mode
+        attached.load(tmp_path / "target")
+        with pytest.raises(AttimeError, match="device"):
+            attached.cache().save(tmp_path / "fifo")
+        assert (tmp_path / "fifo").is_fifo()
+
+
 def test_what_was_parked_goes_with_the_memory_that_is_saved_over(model: Any, tmp_path: Path) -> None:
     with read(model, PARKED, tmp_path / "past"):
         assert (tmp_path / "past.parked").exists()

@@ -40,12 +40,13 @@ class AtHand:
         """Bytes held."""
         return sum(each.nbytes for each in (self.blocks, self.wanted, self.keys, self.values))
 
-    def turn_to(self, wanted: Numbers, read: Read) -> bool:
-        """Have these blocks at hand; False, and nothing is changed, if most of them are others."""
+    def turn_to(self, wanted: Numbers, read: Read, *, learning: bool) -> bool:
+        """Have these blocks at hand; False, and nothing is changed, if most of them are others, or some and gradients flow."""
         if torch.equal(self.wanted, wanted):
             return True
-        if self.wanted.shape != wanted.shape:
-            return False
+        foreign = self.keys.is_inference() and not torch.is_inference_mode_enabled()
+        if self.wanted.shape != wanted.shape or learning or foreign:
+            return False  # what gradients, or inference mode, have seen is not written over
         same = self.blocks[:, :, None] == wanted[:, None]
         old, new = ~same.any(2), ~same.any(1)  # equally many in every lane
         missing = int(new.sum())

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attime.attention.kernels.merge import fused_partial, merge
+from attime.memory.buffer import Buffer
 from attime.memory.parked import Parked
 from attime.memory.past import Apart, Bank, Past, Scoring
 from attime.memory.recalled import Recalled
@@ -13,13 +14,21 @@ from attime.memory.recalled import Recalled
 __all__ = ["attend", "logits_to"]
 
 Grouped = Float[Tensor, "lanes groups time head_dim"]
+Answers = Float[Tensor, "lanes groups time value_dim"]
 Weights = Float[Tensor, "lanes groups time entries"]
 
 
-def attend(past: Past, bank: Bank, q: Grouped, scoring: Scoring, *, observed: bool) -> Grouped:
+def attend(past: Past, bank: Bank, q: Grouped, scoring: Scoring, *, observed: bool) -> Answers:
     """Outputs of the new tokens, already in the bank, up to each one's own; with `observed`, entries note what they receive."""
     if bank.near is not None:
-        bank = bank.near
+        if not observed:
+            return attend(past, bank.near, q, scoring, observed=False)
+        bank.near.received = Buffer(torch.zeros(bank.near.when.now.shape, device=q.device))
+        out = attend(past, bank.near, q, scoring, observed=True)
+        slots = torch.searchsorted(bank.when.now.contiguous(), bank.near.when.now.contiguous())
+        assert bank.received is not None
+        bank.received.now.scatter_add_(1, slots, bank.near.received.now)
+        return out
     if bank.parked is not None and not bank.parked.silent:
         return _recalling(past, bank, bank.parked, q, scoring)
     plain = (
@@ -52,7 +61,7 @@ def _seen(bank: Bank, new: int, window: int | None) -> Bool[Tensor, "#lanes new 
     return (age >= 0) & (age < window)
 
 
-def _fused(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
+def _fused(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Answers:
     """Attention of one exact store, in one call or two; a single token's query heads are one sequence of queries."""
     store, (groups, new), scale = bank.stores[0], q.shape[1:3], scoring.scale
     keys, values = store.keys(), store.values()
@@ -79,12 +88,12 @@ def _fused(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
     return F.scaled_dot_product_attention(q, keys, values, attn_mask=seen[:, None], scale=scale)
 
 
-def _explicit(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Grouped:
+def _explicit(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Answers:
     """Attention with its map: over several stores, with masses and moved keys; entries note what they receive."""
     return _mixed(bank, _present(past, bank, q, scoring).softmax(-1), q.dtype)
 
 
-def _recalling(past: Past, bank: Bank, parked: Parked, q: Grouped, scoring: Scoring) -> Grouped:
+def _recalling(past: Past, bank: Bank, parked: Parked, q: Grouped, scoring: Scoring) -> Answers:
     """Attention to the bank's entries and, in the same softmax, to what each query brings back."""
     present, made = _present(past, bank, q, scoring), []
     for recalled in parked.recall(past, bank, q):
@@ -104,7 +113,10 @@ def _recalled_logits(
     if recalled.log_mass is not None:
         logits = logits + recalled.log_mass.flatten(2)[:, None]
     if scoring.window is not None:
-        when = (recalled.first[..., None] + torch.arange(recalled.size, device=q.device)).flatten(2)
+        when = recalled.when
+        if when is None:
+            when = recalled.first[..., None] + torch.arange(recalled.size, device=q.device)
+        when = when.flatten(2)
         own = bank.when.now[:, -q.shape[2] :][:, recalled.queries, None]
         logits = logits.masked_fill((own - when >= scoring.window)[:, None], -torch.inf)
     return logits
@@ -122,7 +134,7 @@ def _present(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Weights:
     return logits
 
 
-def _mixed(bank: Bank, weights: Weights, dtype: torch.dtype) -> Grouped:
+def _mixed(bank: Bank, weights: Weights, dtype: torch.dtype) -> Answers:
     """The weighted sum of the values; entries note what they receive."""
     if bank.received is not None:
         bank.received.now.add_(weights.detach().sum((1, 2)).to(bank.received.now.dtype))

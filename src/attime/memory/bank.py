@@ -1,7 +1,8 @@
 """Some lanes of a past with equally many entries: where their keys and values are, what is known of them, what can be done."""
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ class Bank:
                 left -= store.length
         return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
-    def values(self) -> Float[Tensor, "lanes entries head_dim"]:
+    def values(self) -> Float[Tensor, "lanes entries value_dim"]:
         """All values."""
         return self.stores[0].values() if len(self.stores) == 1 else torch.cat([s.values() for s in self.stores], dim=1)
 
@@ -191,10 +192,7 @@ class Bank:
             number += 1
         store = self.stores[number]
         if isinstance(store, Exact):
-            store.keys()[:, inside], store.values()[:, inside] = (
-                key.to(store.keys().dtype),
-                value.to(store.values().dtype),
-            )
+            store.put(inside, key, value)
             return
         here = torch.arange(store.length, device=self.lanes.device).expand(len(self.lanes), -1)
         like = self.exact.keys().dtype
@@ -213,6 +211,13 @@ class Bank:
         parked = None if self.parked is None else self.parked.take(chosen)
         near = None if self.near is None else self.near.take(chosen)
         return Bank(lanes=self.lanes[chosen], stores=stores, parked=parked, near=near, **moved, **known)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Bank":
+        own: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        made: dict[str, Any] = {
+            name: each.clone() if isinstance(each, Tensor) else copy.deepcopy(each, memo) for name, each in own.items()
+        }
+        return Bank(**made)
 
     def _move_back(self) -> None:
         """Keys as they came, where they had been turned in their store."""

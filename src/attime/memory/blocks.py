@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Blocks"]
 
-KNOWN = ("numbers", "index", "first", "place", "log_mass")
+KNOWN = ("numbers", "index", "first", "place", "log_mass", "when")
 Chosen = Int[Tensor, "lanes sets chosen"]
 
 
@@ -38,6 +38,8 @@ class Blocks:
     """(lanes, blocks, 2): least and greatest rotary position of each."""
     log_mass: Buffer | None = None
     """(lanes, blocks, size): as in the bank, where any entry stood for several tokens when it was parked."""
+    when: Buffer | None = None
+    """(lanes, blocks, size): numbers of the tokens, where a model's own window asks for them and any block has gaps."""
     lost: int = 0
     """Blocks per lane whose records are still in the pool, although they are forgotten."""
 
@@ -65,12 +67,13 @@ class Blocks:
     @property
     def nbytes(self) -> int:
         """Bytes held in memory: what is known of them, and this one's share of the pool."""
-        return sum(each.nbytes for each in self._known.values()) + self.pool.share(self.numbers.now.numel())
+        return sum(each.nbytes for each in self._known.values()) + self.pool.share(self.numbers.now.unique().numel())
 
-    def add(self, bank: "Bank", slots: slice, unrotated: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def add(self, bank: "Bank", slots: slice, unrotated: Callable[[Tensor, Tensor], Tensor], *, windowed: bool) -> None:
         """A copy of these entries, a whole number of blocks; OSError if there is no room, and nothing has changed.
 
-        `unrotated` makes of keys and their positions, (lanes, entries), what stands in the index.
+        `unrotated` makes of keys and their positions, (lanes, entries), what stands in the index. `windowed`: the model has a
+        window of its own.
         """
         keys, values = (each[:, slots].unflatten(1, (-1, self.size)) for each in (bank.keys(), bank.values()))
         records = torch.cat([keys.flatten(2), values.flatten(2)], dim=2).transpose(0, 1)
@@ -81,6 +84,11 @@ class Blocks:
         self.index.append(unrotated(keys.flatten(1, 2), place[..., 0].flatten(1, 2)).view(keys.shape).mean(2))
         self.first.append(when[:, :, 0])
         self.place.append(torch.stack([place[..., 0].amin(2), place[..., -1].amax(2)], dim=2))
+        if windowed and (self.when is not None or bool((when[..., -1] - when[..., 0] >= self.size).any())):
+            if self.when is None:
+                before = self.first.now[:, : self.count - when.shape[1], None]
+                self.when = Buffer(before + torch.arange(self.size, dtype=when.dtype, device=when.device))
+            self.when.append(when)
         if bank.log_mass is not None:
             mass = bank.log_mass.now[:, slots].unflatten(1, (-1, self.size))
             if self.log_mass is None:
@@ -93,7 +101,9 @@ class Blocks:
         self.numbers, self.first, self.place = (
             Buffer(each.now[:, oldest:]) for each in (self.numbers, self.first, self.place)
         )
-        self.log_mass = None if self.log_mass is None else Buffer(self.log_mass.now[:, oldest:])
+        for name in ("log_mass", "when"):
+            known = getattr(self, name)
+            setattr(self, name, None if known is None else Buffer(known.now[:, oldest:]))
         self.lost += oldest
         if 4 * self.lost > self.count:
             self.pool, numbers = self.pool.anew(self.numbers.now.T)
@@ -118,9 +128,11 @@ class Blocks:
 
     def masses(self, chosen: Chosen) -> Float[Tensor, "lanes sets chosen size"] | None:
         """... and log-masses; None: every entry stands for one token."""
-        if self.log_mass is None:
-            return None
-        return self.log_mass.now[torch.arange(len(chosen), device=chosen.device)[:, None, None], chosen]
+        return None if self.log_mass is None else _entries(self.log_mass, chosen)
+
+    def whens(self, chosen: Chosen) -> Int[Tensor, "lanes sets chosen size"] | None:
+        """Numbers of their tokens; None: they follow the first of each."""
+        return None if self.when is None else _entries(self.when, chosen)
 
     def spread(self) -> Int[Tensor, "lanes 1"]:
         """Positions that a block takes up at most."""
@@ -128,9 +140,15 @@ class Blocks:
         return (high - low).amax(1, keepdim=True) + 1
 
     def take(self, chosen: Int[Tensor, " chosen"]) -> "Blocks":
-        """The same of some lanes."""
+        """The same of some lanes; a pool that is a fifth rubbish then is written anew."""
         known: dict[str, Any] = {name: each.take(chosen) for name, each in self._known.items()}
-        return replace(self, **known)
+        made = replace(self, **known)
+        if len(chosen.unique()) < len(self.numbers.now):
+            left, where = made.numbers.now.unique(return_inverse=True)
+            if 5 * len(left) < 4 * made.pool.count:
+                pool, numbers = made.pool.anew(left)
+                made = replace(made, pool=pool, numbers=Buffer(numbers[where]))
+        return made
 
     def branch(self) -> "Blocks":
         """The same, to which others may be added than to these."""
@@ -166,3 +184,7 @@ class Blocks:
 
 def _of_lanes(known: Shaped[Tensor, "lanes blocks"], chosen: Chosen) -> Shaped[Tensor, "lanes sets chosen"]:
     return known.gather(1, chosen.flatten(1)).view(chosen.shape)
+
+
+def _entries(known: Buffer, chosen: Chosen) -> Shaped[Tensor, "lanes sets chosen size"]:
+    return known.now[torch.arange(len(chosen), device=chosen.device)[:, None, None], chosen]

@@ -1,6 +1,6 @@
 """A growing buffer along time: appending never copies what is there, but for a few times in its life."""
 
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Int, Shaped
@@ -31,26 +31,33 @@ class Buffer:
     @property
     def now(self) -> Shaped[Tensor, "lanes entries ..."]:
         """The entries, as a view that may be written to."""
-        return self._held.narrow(1, self._start, self.length)
+        return self._writable().narrow(1, self._start, self.length)
+
+    def change(self, new: Shaped[Tensor, "lanes entries ..."]) -> None:
+        """The entries become these, as many."""
+        if self._learning(new):
+            self._put(new, self.length)
+        else:
+            self.now.copy_(new)
 
     def append(self, new: Shaped[Tensor, "lanes new ..."]) -> None:
         """More entries behind the last."""
         count = new.shape[1]
-        if torch.is_grad_enabled() and (new.requires_grad or self._held.requires_grad):
-            self._put(torch.cat([self.now, new], dim=1), self.length + count)  # gradients need what was there before
+        if self._learning(new):
+            self._put(torch.cat([self.now, new], dim=1), self.length + count)
             return
         end = self._start + self.length
         if end + count > self._held.shape[1]:
             self._put(_roomy(self.now, max(count, int((GROWTH - 1) * self.length))), self.length)
             end = self.length
-        self._held.narrow(1, end, count).copy_(new)
+        self._writable().narrow(1, end, count).copy_(new)
         self.length += count
 
     def cut(self, start: int, stop: int, *, room: int = 0) -> None:
         """Lose these entries of every lane, with room for `room` more: the fewer on one side of them are moved."""
         now, gone, length = self.now, max(0, stop - start), self.length - max(0, stop - start)
         spare = self._held.shape[1] - self._start - self.length
-        if torch.is_grad_enabled() and self._held.requires_grad:
+        if self._learning(now):
             self._put(torch.cat([now[:, :start], now[:, start + gone :]], dim=1), length)
         elif spare + gone >= room and start > length - start:
             now[:, start:length] = now[:, start + gone :].clone()
@@ -78,6 +85,21 @@ class Buffer:
     def take(self, chosen: Int[Tensor, " chosen"]) -> "Buffer":
         """A buffer of these lanes."""
         return Buffer(self.now[chosen], room=self._held.shape[1] - self.length)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Buffer":
+        made = Buffer(self._held[:, :0])
+        made._held, made._start, made.length = self._held.clone(), self._start, self.length
+        return made
+
+    def _writable(self) -> Tensor:
+        """What came in inference mode may be written to there alone, so outside of it there is a copy."""
+        if self._held.is_inference() and not torch.is_inference_mode_enabled():
+            self._held = self._held.clone()
+        return self._held
+
+    def _learning(self, new: Tensor) -> bool:
+        """Gradients need what was there before, so nothing is written over."""
+        return torch.is_grad_enabled() and (new.requires_grad or self._held.requires_grad)
 
     def _put(self, held: Tensor, length: int) -> None:
         self._held, self._start, self.length = held, 0, length

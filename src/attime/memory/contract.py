@@ -28,6 +28,8 @@ class Traits:
     """Needs the attention that entries receive (`Bank.received`)."""
     queries: int = 0
     """Needs this many of the last queries (`Past.queries`)."""
+    parks: bool = False
+    """Parks entries apart and brings some of them back (`Bank.parked`)."""
     rotary: bool = False
     """Needs a model with rotary positions, since it moves keys."""
     frames: bool = False
@@ -102,6 +104,10 @@ class Chain(Policy):
         for policy in self.policies:
             if policy in due or (due and policy.follows):
                 policy.act(past)
+        if due:
+            for bank in past.banks:
+                if bank.parked is not None:
+                    bank.parked.settle(past, bank)
 
     @property
     def budget(self) -> int:
@@ -128,6 +134,7 @@ class Chain(Policy):
             drops=any(each.drops for each in every),
             maps=any(each.maps for each in every),
             queries=max((each.queries for each in every), default=0),
+            parks=any(each.parks for each in every),
             rotary=any(each.rotary for each in every),
         )
 
@@ -149,6 +156,10 @@ def chain(*policies: object) -> Chain:
         if not isinstance(policy, Policy):
             raise AttimeError(f"chain needs policies such as SinkWindow(sinks=4, window=1020); got {policy!r}.")
         flat += policy.policies if isinstance(policy, Chain) else (policy,)
+    if sum(policy.evidence().parks for policy in flat) > 1:
+        raise AttimeError(
+            "chain needs one policy at most that parks entries and brings them back; got two: leave one out."
+        )
     last = max((number for number, policy in enumerate(flat) if policy.evidence().drops), default=0)
     before = [policy for policy in flat[:last] if policy.follows]
     flat = [*(policy for policy in flat[: last + 1] if policy not in before), *before, *flat[last + 1 :]]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,7 +67,9 @@ class Parked:
 
     def add(self, past: "Past", bank: "Bank", slots: slice) -> None:
         """Park a copy of these entries, a whole number of blocks; OSError if there is no room, and nothing has changed."""
-        self.blocks.add(bank, slots, lambda keys, positions: self._unrotated(past, keys, positions))
+        windowed = past.scoring is not None and past.scoring.window is not None
+        bare = partial(self._unrotated, past)
+        self.blocks.add(bank, slots, bare, windowed=windowed)
 
     def forget(self, oldest: int) -> None:
         """Lose so many of the first blocks of every lane."""
@@ -95,12 +98,13 @@ class Parked:
         """What each query of the chunk attends to beside the bank, some queries at a time."""
         time = q.shape[2]
         if self.pinned is not None:
-            yield self._at_hand(past, bank, self.pinned)
+            yield self._at_hand(past, bank, self.pinned, learning=False)
             return
         if time == 1:
             position = past.seen - 1 if bank.place is None else bank.positions()[:, -1:]
             guide = self._unrotated(past, _guides(q), position)
-            yield self._at_hand(past, bank, self._choose(past, bank, guide)[:, 0])
+            learning = torch.is_grad_enabled() and q.requires_grad
+            yield self._at_hand(past, bank, self._choose(past, bank, guide)[:, 0], learning=learning)
             return
         guide = self._unrotated(past, _guides(q), bank.positions()[:, -time:])
         blocks, edge = self.blocks, self._edge(bank)
@@ -111,7 +115,8 @@ class Parked:
             numbers, which = blocks.records(chosen).unique(return_inverse=True)
             back = self._back(past, edge, chosen, torch.arange(chosen.shape[2], device=q.device), q.dtype)
             keys, values = blocks.read(numbers)
-            yield OneForEach(here, keys, values, blocks.firsts(chosen), back, blocks.masses(chosen), which=which)
+            known = blocks.firsts(chosen), back, blocks.masses(chosen), blocks.whens(chosen)
+            yield OneForEach(here, keys, values, *known, which=which)
 
     def take(self, chosen: Int[Tensor, " chosen"]) -> "Parked":
         """The same of some lanes."""
@@ -153,9 +158,9 @@ class Parked:
         row = past.heads if len(past.banks) == 1 else bank.lanes // past.heads
         return choose(self.choosing, self.blocks.index, guide, row, self._most)
 
-    def _at_hand(self, past: "Past", bank: "Bank", chosen: Int[Tensor, "lanes chosen"]) -> Recalled:
+    def _at_hand(self, past: "Past", bank: "Bank", chosen: Int[Tensor, "lanes chosen"], *, learning: bool) -> Recalled:
         """These blocks for all queries; what has come back for the last ones is not read, or placed, again."""
-        if self.held is None or not self.held.turn_to(chosen, self._read):
+        if self.held is None or not self.held.turn_to(chosen, self._read, learning=learning):
             self.held = AtHand(chosen, self._read)
         held, gone = self.held, past.seen - bank.length
         if held.gone != gone:
@@ -163,10 +168,8 @@ class Parked:
         if held.recalled is None:
             chosen, rank = held.blocks[:, None], torch.searchsorted(held.wanted.contiguous(), held.blocks)[:, None]
             back = self._back(past, held.edge, chosen, rank, held.keys.dtype)
-            first, mass = self.blocks.firsts(chosen), self.blocks.masses(chosen)
-            held.recalled = OneForAll(
-                slice(None), held.keys.flatten(0, 1), held.values.flatten(0, 1), first, back, mass
-            )
+            known = self.blocks.firsts(chosen), back, self.blocks.masses(chosen), self.blocks.whens(chosen)
+            held.recalled = OneForAll(slice(None), held.keys.flatten(0, 1), held.values.flatten(0, 1), *known)
         return held.recalled
 
     def _read(self, lanes: Int[Tensor, " some"], blocks: Int[Tensor, " some"]) -> tuple[Tensor, Tensor]:

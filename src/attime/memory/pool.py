@@ -23,6 +23,11 @@ class Pool(ABC):
     where: Part
     """The place that made it: its `open` makes another."""
 
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """How many records are in it."""
+
     @abstractmethod
     def share(self, records: int) -> int:
         """Bytes in memory of so many of its records, spare room included."""
@@ -48,35 +53,46 @@ class Pool(ABC):
 
     def branch(self) -> "Pool":
         """A pool that has these records too; what is added to it goes when it goes."""
-        return _Branch(self)
+        return _Branch((self,))
 
 
 @final
 class _Branch(Pool):
-    """The records of a pool that may go on growing, and records of its own under numbers that the pool never reaches."""
+    """The records of pools that may go on growing, each under numbers that those before it never reach, and its own behind."""
 
-    def __init__(self, stem: Pool) -> None:
-        self.where, self._stem, self._own = stem.where, stem, None
-        self._first = FAR + (stem._first if isinstance(stem, _Branch) else 0)
-        self._added = 0
+    def __init__(self, stems: tuple[Pool, ...]) -> None:
+        self.where, self._stems, self._own = stems[0].where, stems, None
+
+    @property
+    def count(self) -> int:
+        return sum(pool.count for pool in self._pools)
 
     def share(self, records: int) -> int:
-        own = min(records, self._added)
-        return self._stem.share(records - own) + (0 if self._own is None else self._own.share(own))
+        whole = 0
+        for pool in reversed(self._pools):
+            own = min(records, pool.count)
+            whole, records = whole + pool.share(own), records - own
+        return whole
 
     def add(self, records: Shaped[Tensor, "new width"]) -> Int[Tensor, " new"]:
         if self._own is None:
             where: Any = self.where
             self._own = where.open(records[:0])
-        numbers = self._own.add(records) + self._first
-        self._added += len(records)
-        return numbers
+        return self._own.add(records) + FAR * len(self._stems)
 
     def read(self, numbers: Int[Tensor, "*records"]) -> Records:
-        own = numbers >= self._first
-        if self._own is None or not bool(own.any()):
-            return self._stem.read(numbers)
-        mine = self._own.read(numbers[own] - self._first)
-        found = mine.new_empty(*numbers.shape, mine.shape[-1])
-        found[own], found[~own] = mine, self._stem.read(numbers[~own])
-        return found
+        which = numbers // FAR
+        found: Tensor | None = None
+        for number in which.unique().tolist():
+            here = which == number
+            part = self._pools[number].read(numbers[here] - FAR * number)
+            found = part.new_empty(*numbers.shape, part.shape[-1]) if found is None else found
+            found[here] = part
+        return self._stems[0].read(numbers) if found is None else found
+
+    def branch(self) -> "_Branch":
+        return _Branch(self._pools)
+
+    @property
+    def _pools(self) -> tuple[Pool, ...]:
+        return self._stems if self._own is None else (*self._stems, self._own)

@@ -17,6 +17,7 @@ __all__ = ["Scoring", "observe", "read"]
 
 Outputs = Float[Tensor, "batch heads time value_dim"]
 Grouped = Float[Tensor, "lanes groups time head_dim"]
+Answers = Float[Tensor, "lanes groups time value_dim"]
 
 
 def read(
@@ -92,7 +93,7 @@ def observe(
     return weights if late else weights.nan_to_num(0.0)
 
 
-def _segment(past: Past, needs: Traits, q: Grouped, scoring: Scoring, value_dim: int) -> Grouped:
+def _segment(past: Past, needs: Traits, q: Grouped, scoring: Scoring, value_dim: int) -> Answers:
     """Attention between two ticks: the past, and the new tokens (already in it) up to each one's own."""
     if needs.maps:
         for bank in past.banks:

@@ -33,6 +33,8 @@ class Recalled(ABC):
     """
     log_mass: Float[Tensor, "lanes sets chosen size"] | None = None
     """Log of how many tokens each entry stands for; None: one each."""
+    when: Int[Tensor, "lanes sets chosen size"] | None = None
+    """Number of each entry's token; None: a block's follow its first."""
 
     @property
     def size(self) -> int:

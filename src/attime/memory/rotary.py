@@ -26,7 +26,7 @@ class Rotary:
     frequencies: Float[Tensor, " half"]
     """Angle per position of every pair of dimensions; dimensions beyond them do not turn."""
     way: Way = "halves"
-    _last: dict[tuple[int, torch.dtype], Turn] = field(default_factory=dict, init=False, repr=False)
+    _last: dict[tuple[int, torch.dtype, bool], Turn] = field(default_factory=dict, init=False, repr=False)
     """The last turn by a whole number: layers that share this one ask for the same, one after another."""
 
     def __deepcopy__(self, memo: object) -> "Rotary":
@@ -42,11 +42,12 @@ class Rotary:
     def by(self, shift: Shaped[Tensor, "*entries"] | int, dtype: torch.dtype) -> Turn:
         """The turn by so many positions, of keys of this dtype; AttimeError if the way is not known."""
         if isinstance(shift, int):
-            found = self._last.get((shift, dtype))
+            which = shift, dtype, torch.is_inference_mode_enabled()
+            found = self._last.get(which)
             if found is None:
                 found = self.by(torch.full((1, 1), shift, device=self.frequencies.device), dtype)
                 self._last.clear()
-                self._last[shift, dtype] = found
+                self._last[which] = found
             return found
         if self.way == "unknown":
             raise AttimeError(

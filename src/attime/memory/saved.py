@@ -57,15 +57,18 @@ def save_pasts(
             tensors[f"{number}.queries"] = past.queries.now
         sizes = {name: getattr(past, name) for name in ("heads", "layer", "layers", "seen")}
         told.append(sizes | {"banks": banks, "apart": None if past.apart is None else asdict(past.apart)})
-    path = Path(path)
+    path = Path(path).resolve()
     part, beside = path.parent / f"{path.name}.part", path.parent / f"{path.name}.parked.part"
     try:
-        if path.is_dir():
-            raise OSError("that is a folder")
+        if path.exists() and not path.is_file():
+            raise OSError("that is a folder, a device or the like")
         header = {"format": FORMAT, "model": model, "policy": policy, "pasts": told, "extra": dict(extra)}
         text = json.dumps(header | {"parked": _written(parked, beside) if parked else None})
-        whole = {name: each.clone() if each.ndim < 2 else each.contiguous() for name, each in tensors.items()}
+        whole = _apart(tensors)
+        part.touch()
+        mode = part.stat().st_mode  # which save_file does not keep to
         save_file(whole, part, {"attime": text, "checksum": _checksum(text, whole)})
+        part.chmod(mode)
         if parked:
             os.replace(beside, _beside(path))
         os.replace(part, path)
@@ -157,6 +160,16 @@ def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
         made.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
         made.update(_bytes(tensors[name]))
     return made.hexdigest()
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same, none of which shares memory with another."""
+    made, seen = dict[str, Tensor](), set[int]()
+    for name, each in tensors.items():
+        own = each.contiguous()
+        made[name] = own.clone() if own.untyped_storage().data_ptr() in seen else own
+        seen.add(made[name].untyped_storage().data_ptr())
+    return made
 
 
 def _bytes(tensor: Tensor) -> Any:

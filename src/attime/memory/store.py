@@ -17,6 +17,7 @@ __all__ = ["Exact", "Store"]
 
 Entries = Float[Tensor, "lanes entries head_dim"]
 Queries = Float[Tensor, "lanes queries head_dim"]
+Values = Float[Tensor, "lanes entries value_dim"]
 Weights = Float[Tensor, "lanes queries entries"]
 
 
@@ -38,7 +39,7 @@ class Store(ABC):
         """All keys, in the model's dtype."""
 
     @abstractmethod
-    def values(self) -> Entries:
+    def values(self) -> Values:
         """All values, in the model's dtype."""
 
     @abstractmethod
@@ -62,7 +63,7 @@ class Store(ABC):
         """q . k for every entry."""
         return torch.bmm(q, self.keys().mT)
 
-    def mixed(self, weights: Weights) -> Queries:
+    def mixed(self, weights: Weights) -> Float[Tensor, "lanes queries value_dim"]:
         """The weighted sum of the values."""
         return torch.bmm(weights, self.values())
 
@@ -85,13 +86,27 @@ class Exact(Store):
     def keys(self) -> Entries:
         return self._keys.now
 
-    def values(self) -> Entries:
+    def values(self) -> Values:
         return self._values.now
 
-    def append(self, keys: Entries, values: Entries) -> None:
+    def append(self, keys: Entries, values: Values) -> None:
         """More entries behind the last."""
         self._keys.append(keys)
         self._values.append(values)
+
+    def change(self, keys: Entries, values: Values) -> None:
+        """All entries become these, as many."""
+        self._keys.change(keys)
+        self._values.change(values)
+
+    def put(self, slot: int, key: Float[Tensor, "lanes head_dim"], value: Float[Tensor, "lanes value_dim"]) -> None:
+        """One entry of every lane becomes this one."""
+        for buffer, new in ((self._keys, key), (self._values, value)):
+            if torch.is_grad_enabled() and (new.requires_grad or buffer.now.requires_grad):
+                at = torch.tensor([slot], device=new.device)
+                buffer.change(buffer.now.index_copy(1, at, new[:, None].to(buffer.now.dtype)))
+            else:
+                buffer.now[:, slot] = new.to(buffer.now.dtype)
 
     def cut(self, start: int, stop: int, *, room: int = 0) -> None:
         """Lose these entries of every lane, with room for `room` more."""

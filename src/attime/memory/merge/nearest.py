@@ -72,8 +72,9 @@ class Nearest(Action):
         for store in bank.stores:
             inside = slice(start, start := start + store.length)
             if isinstance(store, Exact):
-                for old, new in zip((store.keys(), store.values()), made, strict=True):
-                    old.copy_(torch.where(grown[:, inside, None], new[:, inside], old))
+                old = (store.keys(), store.values())
+                pairs = zip(old, made, strict=True)
+                store.change(*(torch.where(grown[:, inside, None], new[:, inside], was) for was, new in pairs))
         bank.log_mass.now.copy_(torch.where(grown, total.log(), bank.log_mass.now))
         if bank.received is not None:
             received = bank.received.now

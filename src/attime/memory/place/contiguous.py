@@ -35,6 +35,8 @@ class Contiguous(Policy):
         self.check(past)
         assert past.rotate is not None
         for bank in past.banks:
+            if bank.parked is not None and bank.parked.choosing.contiguous:
+                continue  # what is brought back stands in the gap
             after = _gaps(bank.when.now) if bank.place is None else _gaps_between(bank.when.now, bank.place.now)
             moved = int((after > 0).sum(1).max())  # gaps behind an entry only fall from one to the next
             bank.move(after[:, :moved].to(torch.float64) if moved else None, past.rotate)

@@ -7,7 +7,8 @@ Names:   our `factory` is the library's own string for a kind of index.
 Cost:    keys in float32 in the memory of the CPU; a graph costs some 2 * 32 * 4 bytes per key more, and is made anew when
          the oldest keys go.
 Differs: kinds that must be trained before they take keys are refused, since a memory begins empty. Where a graph finds
-         fewer than asked for, all keys are compared.
+         fewer than asked for, all keys are compared. A copy, and a past that was saved, build a graph of their own, which may
+         miss other keys.
 """
 
 from collections.abc import Sequence

@@ -38,6 +38,10 @@ class _Held(Pool):
         self.where = where
         self._records = Buffer(like[None, :0])
 
+    @property
+    def count(self) -> int:
+        return self._records.length
+
     def share(self, records: int) -> int:
         return self._records.nbytes * records // max(1, self._records.length)
 

@@ -1,4 +1,4 @@
-r"""A place on disk for what is parked: one file per past, written at its end only, read a block at a time.
+r"""A place on disk for what is parked: one file per layer and rows that share their time, written at its end only, read a block at a time.
 
     offset of record i = i * width;  records that lie side by side come in one read, each to its own place
 
@@ -55,11 +55,16 @@ class _File(Pool):
         try:
             self._file, name = tempfile.mkstemp(prefix="attime-", suffix=".blocks", dir=where.path)
         except OSError as error:
-            raise AttimeError(
-                f"OnDisk needs a folder that can be written to; {where.path}: {error.strerror}: give another path."
-            ) from None
+            full = error.errno in (errno.EMFILE, errno.ENFILE)
+            what = "a file for every layer and for rows padded apart" if full else "a folder that can be written to"
+            then = "allow more open files, or park in memory" if full else "give another path"
+            raise AttimeError(f"OnDisk needs {what}; {where.path}: {error.strerror}: {then}.") from None
         self.path = Path(name)
         self._finish = weakref.finalize(self, _remove, self._file, name)
+
+    @property
+    def count(self) -> int:
+        return self._count
 
     def share(self, records: int) -> int:
         return 0

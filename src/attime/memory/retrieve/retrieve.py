@@ -35,7 +35,7 @@ __all__ = ["Retrieve"]
 class Retrieve(Policy):
     """Sinks, a window, and blocks brought back from all that has left it (see the module docstring)."""
 
-    traits: ClassVar[Traits] = Traits()
+    traits: ClassVar[Traits] = Traits(parks=True)
     sinks: int = 4
     window: int = 1020
     block: int = 64
@@ -72,7 +72,7 @@ class Retrieve(Policy):
         return self.sinks + self.window
 
     def evidence(self) -> Traits:
-        return Traits(rotary=self.contiguous)
+        return replace(self.traits, rotary=self.contiguous)
 
     def unmoved(self) -> "Retrieve":
         return replace(self, contiguous=False)
@@ -91,9 +91,6 @@ class Retrieve(Policy):
             gone = self._park(past, bank, -(-over // self.block) * self.block) if over > 0 else 0
             keep.append(((slot < self.sinks) | (slot >= self.sinks + gone)).expand(len(bank.lanes), -1))
         past.drop(keep, room=self.every)
-        for bank in past.banks:
-            if bank.parked is not None:
-                bank.parked.settle(past, bank)
 
     def _park(self, past: Past, bank: Bank, count: int) -> int:
         """Entries after the sinks that are parked now: `count`, or none where there is no room for them."""
