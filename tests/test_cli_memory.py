@@ -1,27 +1,19 @@
-"""`attime stream` and `attime compare --memory` as a user types them: bits, disk, models from a folder, the page, mistakes."""
+"""`attime compare --memory` and policies as a user types them: the table, the page, mistakes."""
 
 import errno
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
 
-from attime.cli import main, memories, stream
+from attime.cli import main, memories, places
 from attime.cli.memories import DEFAULT
-from attime.cli.parser import parser
 from attime.errors import AttimeError
-from attime.hub.opened import text_model
 from attime.memory.contract import Policy
 from attime.memory.named import find_policy, memory_parts
-from attime.memory.quantize import Quantize
 from attime.tasks.result import Comparison
-
-TEXT = "def total(values):\n    return sum(values)\n\n\nclass Ledger:\n    lines: list[int]\n"
+from cli_cases import TEXT, saved_model, told, wrong
 
 
 @pytest.fixture
@@ -33,60 +25,7 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama with a tokenizer of whole words, as save_pretrained leaves them."""
-    path = tmp_path_factory.mktemp("model")
-    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    words = sorted({word for word, _ in split.pre_tokenize_str(TEXT * 2)})
-    made = Tokenizer(models.WordLevel({word: number for number, word in enumerate(["?", *words])}, unk_token="?"))
-    made.pre_tokenizer = split
-    transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="?").save_pretrained(path)
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = dict(vocab_size=len(words) + 1, hidden_size=32, intermediate_size=48, num_attention_heads=4)
-    transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, num_hidden_layers=2)).save_pretrained(path)
-    return path
-
-
-def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    assert main([*arguments, "--json"]) == 0, capsys.readouterr().err
-    return json.loads(capsys.readouterr().out)
-
-
-def wrong(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert main(list(arguments)) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("attime: ")
-    assert error.count("\n") == 1, f"more than a sentence: {error}"
-    return error
-
-
-def test_bits_and_disk(capsys: pytest.CaptureFixture[str], text: Path, tmp_path: Path) -> None:
-    exact = told(capsys, "stream", str(text), "--memory", "sinks=4,window=508")
-    coded = told(capsys, "stream", str(text), "--memory", "sinks=4,window=508", "--quantize", "4")
-    assert coded["peak_bytes"] < exact["peak_bytes"]
-    assert abs(coded["nats_per_token"] - exact["nats_per_token"]) < 0.05
-    disk, small = tmp_path / "parked", "sinks=4,window=60,every=15"
-    alone = told(capsys, "stream", str(text), "--memory", small)
-    assert main(["stream", str(text), "--memory", small, "--disk", str(disk)]) == 0
-    assert "on disk" in capsys.readouterr().out
-    parked = told(capsys, "stream", str(text), "--memory", small, "--disk", str(disk))
-    assert alone["disk_bytes"] == 0
-    assert parked["disk_bytes"] > 100_000
-    assert parked["peak_bytes"] < exact["peak_bytes"]
-    assert parked["nats_per_token"] < alone["nats_per_token"], "the text repeats what has left the window"
-    assert list(disk.iterdir()) == [], "nothing is left behind"
-
-
-def test_a_model_from_a_folder_reads_the_tokens_of_the_whole_text(
-    capsys: pytest.CaptureFixture[str], text: Path, folder: Path
-) -> None:
-    _, encode = text_model(str(folder))
-    whole = encode(text.read_bytes()).tolist() + encode(b"").tolist()
-    pieces = [text.read_bytes()[start : start + 7] for start in range(0, len(TEXT) * 8, 7)]
-    assert [number for piece in [*pieces, b""] for number in encode(piece).tolist()] == whole
-    assert 0 not in whole, "no word was cut"
-    said = told(capsys, "stream", str(text), "--model", str(folder), "--memory", "sinks=4,window=28", "--chunk", "99")
-    assert said["tokens"] == len(whole)
-    assert said["perplexity"] < 200
+    return saved_model(tmp_path_factory.mktemp("model"))
 
 
 def test_memories_side_by_side(capsys: pytest.CaptureFixture[str], text: Path, folder: Path, tmp_path: Path) -> None:
@@ -116,7 +55,19 @@ def test_the_same_at_its_defaults_in_words(capsys: pytest.CaptureFixture[str], t
     assert "perplexity" in said
     assert "Use" in said or "Nothing is better" in said
     assert "needle recall is left out" in said or "recall" in (tmp_path / "memories.json").read_text()
+    assert "made for 256 tokens in sight, and has more with none: fewer may serve it better." in " ".join(said.split())
     assert all(find_policy(name) is not None for name in DEFAULT)
+
+
+def test_long_names_leave_room_for_the_numbers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    policies = ["none", "Evict(score=ObservedWindow(window=32), budget=128, recent=32, every=32) + Contiguous()"]
+    assert main(["compare", "--memory", *policies, str(text), "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("perplexity", "Held", "Tokens", "recall"))
+    assert max(map(len, said.split("page    ")[0].splitlines())) <= 80
 
 
 def test_results_that_cannot_be_written_are_told_before_anything_is_read(
@@ -134,7 +85,7 @@ def test_results_that_cannot_be_written_are_told_before_anything_is_read(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(memories, "write_page", full)
+    monkeypatch.setattr(places, "write_page", full)
     assert main([*reads, str(tmp_path / "out"), "--tokens", "60"]) == 2
     said = capsys.readouterr()
     assert "perplexity" in said.out, "what was measured is told all the same"
@@ -153,37 +104,6 @@ def test_a_policy_that_breaks_is_one_failed_row(
     rows = {row["name"]: row for row in told(capsys, *arguments)["rows"]}
     assert rows["none"]["status"] == "done"
     assert "no such shape" in rows[policies[1]]["error"]
-
-
-def test_a_full_disk_ends_with_what_was_read(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: Path, tmp_path: Path
-) -> None:
-    real, left = os.pwrite, iter(range(12))
-
-    def pwrite(file: int, data: Any, at: int) -> int:
-        if next(left, None) is None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(file, data, at)
-
-    monkeypatch.setattr(os, "pwrite", pwrite)
-    small = ["--memory", "sinks=4,window=60,every=15", "--disk", str(tmp_path / "disk"), "--chunk", "32"]
-    for json_too in ([], ["--json"]):
-        left = iter(range(12))
-        assert main(["stream", str(text), *small, *json_too]) == 2
-        said = capsys.readouterr()
-        assert "No space left" in said.err
-        assert said.err.count("\n") == 1
-        assert json.loads(said.out)["tokens"] > 60 if json_too else "nats each" in said.out
-        assert list((tmp_path / "disk").iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("memory", "sinks"), [("sinks=16,window=60", 16), ("sinks=0,window=60", 0), ("none", 4), ("Contiguous()", 4)]
-)
-def test_sinks_stay_exact_beside_bits(memory: str, sinks: int) -> None:
-    arguments = ["stream", "-", "--memory", memory, "--quantize", "4"]
-    made = stream._memory(parser().parse_args(arguments), None)
-    assert [each.sinks for each in made.policies if isinstance(each, Quantize)] == [sinks]
 
 
 @pytest.mark.parametrize(
@@ -232,11 +152,6 @@ def test_options_of_the_right_kind_are_taken() -> None:
         (["compare", "--memory", "none", "nofile.txt"], "no text file 'nofile.txt' and no such policy"),
         (["compare", "--memory", "none", "tests"], "no text file 'tests' and no such policy"),
         (["compare", "--memory", "none", "Evict(score='x',budget=200)"], "needs score"),
-        (["stream", "pyproject.toml", "--memory", "SinkWindow(window=40.5)"], "needs window"),
-        (["stream", "pyproject.toml", "--disk", ""], "name of a folder"),
-        (["stream", "pyproject.toml", "--memory", "Evict(score=KeyNorm())", "--disk", "parked"], "parks what leaves"),
-        (["stream", "pyproject.toml", "--disk", "pyproject.toml"], "can be written to"),
-        (["stream", "pyproject.toml", "--chunk", "0"], "1 byte or more"),
         (["compare", "--memory", "none", "--tokens", "1"], "two or more"),
         (["compare", "--memory", "none", "--model", "bytes", "missing.txt"], "can be read"),
         (["compare", "--memory", "none", "--model", "no/such/model"], "--model needs"),

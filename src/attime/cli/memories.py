@@ -3,14 +3,10 @@
 import argparse
 import json
 import math
-import os
-import platform
 import shlex
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,14 +14,15 @@ from rich.console import Console
 from torch import Tensor
 
 from attime import __version__, zoo
-from attime.cli.stream import reading_model
-from attime.errors import AttimeError, MissingExtra
+from attime.cli.places import PAGE, named, results_folder, text_of, written
+from attime.cli.reading import beyond, check_reach, in_sight, made_for, need_hub, reading_model
+from attime.errors import AttimeError
 from attime.memory.contract import Chain
 from attime.memory.named import find_policy
-from attime.report import table, write_page
+from attime.report import table
 from attime.report.units import memory
-from attime.streams.text import standard_library
 from attime.tasks.answer import judged
+from attime.tasks.compare import machine
 from attime.tasks.contract import Metric
 from attime.tasks.result import Comparison, Point, Row
 
@@ -41,7 +38,6 @@ DEFAULT = (
 PERPLEXITY = Metric(name="perplexity", unit="perplexity", better="lower")
 PIECE = 512  # tokens of one forward
 EARLY = 1024  # after so many tokens bytes are told, and again at the end
-FILES = ("memories.json", "memories.html")
 MISTAKES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 """What a policy that cannot read the text may raise; its row has failed, and the others stand."""
 NEEDLES, SEED = 96, 2_000_003  # samples of the recall model, and a seed that its training never draws from
@@ -49,20 +45,17 @@ NEEDLES, SEED = 96, 2_000_003  # samples of the recall model, and a seed that it
 
 def memories(options: argparse.Namespace) -> int:
     """Read the text once per policy; print the table, the answer and where the page is."""
-    try:
-        from attime.hub.stream import stream  # noqa: F401 - told before anything is read
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "transformers", "hub", "attime compare --memory") from error
+    need_hub("attime compare --memory")
     if options.tokens < 2:
         raise AttimeError(f"compare --memory needs --tokens of two or more; got {options.tokens}.")
-    names, file = _names(options)
+    names, file = named(options, DEFAULT)
     policies = {name: find_policy(name) for name in names}
     model, encode = reading_model(options.model)
-    data, content = _text(file)
+    data, content = text_of(file)
     tokens = torch.cat([encode(content), encode(b"")])[: options.tokens]
     if len(tokens) < 2:
         raise AttimeError(f"compare --memory needs a text and --tokens of two or more; {data} gives {len(tokens)}.")
-    folder = _folder(options.out)
+    folder = results_folder(options.out)
     console = Console(stderr=options.json)
     recaller, missing = _recaller()
     rows = []
@@ -83,87 +76,40 @@ def memories(options: argparse.Namespace) -> int:
         settings={
             "model": type(model).__name__,
             "tokens": len(tokens),
+            "made for": made_for(model) or "not told",
             "piece": PIECE,
             "needle": missing or "measured",
         },
         limits=limits,
-        machine={
-            "system": f"{platform.system()} {platform.machine()}",
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
+        machine=machine(),
         command=shlex.join(["attime", *sys.argv[1:]]),
         attime=__version__,
         partial=any(row.status != "done" for row in ordered),
     )
-    unwritten = _written(result, folder)
+    unwritten = written(result, folder)
     if options.json:
         print(json.dumps(asdict(result)))
     else:
-        _tell(console, result, missing)
+        console.print(table(result, width=console.width))
+        console.print(f"\n[bold]{result.answer}[/]\n", highlight=False)
+    for note in (_crowded(policies, model, len(tokens)), missing and f"needle recall is left out: {missing}"):
+        if note:
+            console.print(note, highlight=False)
     if unwritten:
         raise AttimeError(f"the results could not be written to {folder}: {unwritten}; give another --out.")
     if not options.json:
-        console.print(f"page    {(folder / FILES[1]).resolve()}", soft_wrap=True, highlight=False)
+        console.print(f"page    {(folder / PAGE).resolve()}", soft_wrap=True, highlight=False)
     return 0
 
 
-def _tell(console: Console, result: Comparison, missing: str) -> None:
-    """The table and the answer."""
-    console.print(table(result, width=console.width))
-    console.print(f"\n[bold]{result.answer}[/]\n", highlight=False)
-    if missing:
-        console.print(f"needle recall is left out: {missing}", highlight=False)
-
-
-def _names(options: argparse.Namespace) -> tuple[Sequence[str], str | None]:
-    """The policies, and the text; it may stand behind the last policy."""
-    names, file = list(options.memory), options.file
-    if file is None and names and Path(names[-1]).expanduser().is_file():
-        file = names.pop()
-    elif file is None and names and not set("=(+") & set(names[-1]):
-        try:
-            find_policy(names[-1])
-        except AttimeError as error:
-            raise AttimeError(f"there is no text file {names[-1]!r} and no such policy: {error}") from None
-    return list(dict.fromkeys(names)) or DEFAULT, file
-
-
-def _folder(name: str) -> Path:
-    """The folder of the results, which can be written to."""
-    folder = Path(name).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        for file in FILES:
-            if (folder / file).exists():
-                (folder / file).open("ab").close()
-    except OSError as error:
-        raise AttimeError(
-            f"compare --memory needs an --out that is a folder and can be written to; {name}: {error.strerror}."
-        ) from None
-    return folder
-
-
-def _written(result: Comparison, folder: Path) -> str | None:
-    """Write the results as a file and as a page; why that could not be."""
-    try:
-        result.save(folder / FILES[0])
-        write_page(result, folder / FILES[1])
-    except OSError as error:
-        return error.strerror
-    return None
-
-
-def _text(file: str | None) -> tuple[str, bytes]:
-    if file is None:
-        return "held-out files of the source of Python's standard library", standard_library().test.tobytes()
-    try:
-        return file, Path(file).expanduser().read_bytes()
-    except OSError as error:
-        raise AttimeError(f"compare --memory needs a text file that can be read; {file}: {error.strerror}.") from None
+def _crowded(policies: Mapping[str, Chain], model: Any, tokens: int) -> str:
+    """Which policies have more in sight of this text than the model was made for; nothing if none has."""
+    most = made_for(model)
+    if most is None:
+        return ""
+    seen = {name: in_sight(policy) or tokens for name, policy in policies.items()}
+    names = [name for name, count in seen.items() if min(count, tokens) > most]
+    return beyond(names, None, most) if names else ""
 
 
 def _recaller() -> tuple[Any, str]:
@@ -180,6 +126,7 @@ def _row(name: str, policy: Chain, model: Any, tokens: Tensor, recaller: Any) ->
     from attime.hub.stream import stream
 
     try:
+        check_reach(model, policy)
         with attach(model, policy) as attached:
             steps = list(stream(attached, tokens.split(PIECE)))
     except MISTAKES as error:

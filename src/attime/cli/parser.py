@@ -75,16 +75,20 @@ def parser() -> argparse.ArgumentParser:
     )
     stream.add_argument(
         "--memory",
-        default="sinks=4,window=1020",
-        help="such as sinks=4,window=1020 (default), none, 'SinkWindow() + Contiguous()'",
+        metavar="POLICY",
+        help="such as sinks=4,window=1020, none, 'SinkWindow() + Contiguous()' (default: sinks and a window, as many tokens "
+        "together as the model was made for, at most 1024)",
     )
     stream.add_argument(
         "--quantize", type=int, choices=(2, 4, 8), metavar="BITS", help="keep what is not recent in 2, 4 or 8 bits"
     )
     stream.add_argument(
-        "--disk", metavar="DIR", help="park what leaves the window there, and bring back what a token asks for"
+        "--disk",
+        metavar="DIR",
+        help="park what leaves the window there, and bring back what a token asks for, in half of the window's place; the "
+        "disk fills without limit, and memory grows by the mean key of each parked block",
     )
-    stream.add_argument("--chunk", type=int, default=512, help="bytes read at a time (default 512)")
+    stream.add_argument("--chunk", type=int, default=512, help="bytes read at a time (default 512, at most 65536)")
     stream.add_argument("--json", action="store_true", help="one JSON object")
 
     zoo = _command(
@@ -123,9 +127,7 @@ def parser() -> argparse.ArgumentParser:
     lens.add_argument("--step", type=int, help="of the zoo's painters: the denoising step (default 8 of 20)")
     lens.add_argument("--json", action="store_true", help="one JSON object: notes, roles and measures of every head")
 
-    bench = _command(
-        commands, "bench", "attime.cli.bench:bench", "a mixer's cost and its speed against full attention, here"
-    )
+    bench = _command(commands, "bench", "attime.cli.bench:bench", "a mixer's cost and speed against full attention")
     bench.add_argument("names", nargs="+", help="mixers, such as Decay 'SlidingWindow(window=128)'")
     bench.add_argument("--dim", type=int, default=256)
     bench.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 2048, 4096])

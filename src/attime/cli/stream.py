@@ -2,65 +2,97 @@
 
 import argparse
 import json
+import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import torch
 from torch import Tensor
 
-from attime import zoo
-from attime.errors import AttimeError, MissingExtra
-from attime.memory.contract import Chain, Policy, chain
-from attime.memory.evict import SinkWindow
+from attime.cli.asked import asked_memory, disk_folder
+from attime.cli.reading import (
+    Encode,
+    beyond,
+    check_reach,
+    in_sight,
+    in_words,
+    made_for,
+    need_hub,
+    own_memory,
+    reading_model,
+)
+from attime.errors import AttimeError
+from attime.memory.contract import Chain
 from attime.memory.named import find_policy
-from attime.memory.place import Contiguous
-from attime.memory.quantize import Quantize
-from attime.memory.retrieve import OnDisk, Retrieve
 from attime.report.units import memory
 
-__all__ = ["reading_model", "stream"]
+__all__ = ["stream"]
 
-Encode = Callable[[bytes], Tensor]
-"""From one piece of a text after the other to token ids (time,); the empty piece is the end of it."""
+MOST = 1 << 16  # bytes of a chunk
+ENDS = ("SIGTERM", "SIGHUP")
 
 
 def stream(options: argparse.Namespace) -> int:
     """Read the text chunk by chunk; print where the stream stands, and at the end what it came to."""
-    try:
-        from attime.hub import attach
-        from attime.hub.stream import stream as run
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "transformers", "hub", "attime stream") from error
-    if options.chunk < 1:
-        raise AttimeError(f"stream needs --chunk of 1 byte or more; got {options.chunk}.")
-    last, peak, parked, interrupted, stopped = None, 0, 0, False, None
+    need_hub("attime stream")
+    if not 1 <= options.chunk <= MOST:
+        raise AttimeError(f"stream needs --chunk of 1 byte or more, and at most {MOST}; got {options.chunk}.")
+    given = None if options.memory is None else find_policy(options.memory)
     with ExitStack() as open_now:
-        folder = open_now.enter_context(_folder(options.disk)) if options.disk is not None else None
-        policy = _memory(options, folder)
+        open_now.enter_context(_ended_by_signals())
+        folder = open_now.enter_context(disk_folder(options.disk)) if options.disk is not None else None
         file = open_now.enter_context(_opened(options.file))
         model, encode = reading_model(options.model)
-        attached = open_now.enter_context(attach(model, policy))
+        if given is not None or folder is not None:
+            check_reach(model, given)
+        policy = asked_memory(own_memory(model) if given is None else given, folder=folder, bits=options.quantize)
+        return _read(options, model, policy, _chunks(file, encode, options.chunk), folder)
+
+
+def _read(options: argparse.Namespace, model: Any, policy: Chain, chunks: Iterator[Tensor], folder: str | None) -> int:
+    from attime.hub import attach
+    from attime.hub.stream import stream as run
+
+    last, peak, parked, code, stopped = None, 0, 0, 0, None
+    seen, most = in_sight(policy), made_for(model)
+    most = None if most is not None and seen is not None and seen <= most else most
+    live = not options.json and sys.stdout.isatty()
+    with attach(model, policy) as attached:
         try:
-            for last in run(attached, _chunks(file, encode, options.chunk)):
+            for last in run(attached, chunks):
                 peak, parked = max(peak, last.nbytes), _parked(folder)
-                if not options.json and sys.stdout.isatty():
+                if most is not None and last.tokens > most:
+                    told = beyond([options.memory or in_words(policy)], seen, most)
+                    print(("\n" if live else "") + f"attime: {told}", file=sys.stderr)
+                    most = None
+                if live:
                     print(f"\r{_line(last, parked)}", end="", flush=True)
+                if last.halted is not None:
+                    full = isinstance(last.halted.__cause__, OSError)
+                    stopped = _full(options.disk, last) if full else last.halted
+                    break
         except KeyboardInterrupt:
-            interrupted = True
+            code = 130
+        except SystemExit as error:
+            code = int(str(error.code))
         except AttimeError as error:
             stopped = error
-    if stopped is not None and (last is None or last.tokens < 2):
-        raise stopped
     if last is None or last.tokens < 2:
-        raise AttimeError(f"stream needs a text of two tokens or more; {options.file} has less.")
+        raise stopped or AttimeError(f"stream needs a text of two tokens or more; {options.file} has less.")
     print(_summary(options, policy, last, peak, parked))
     if stopped is not None:
         raise stopped
-    return 130 if interrupted else 0
+    return code
+
+
+def _full(disk: str | None, last: Any) -> AttimeError:
+    """The end where no more can be parked: what stays in the window instead would grow without one."""
+    why = last.halted.__cause__.strerror
+    where = "the disk" if disk is None else f"--disk {disk}"
+    return AttimeError(f"{where} takes no more ({why}), and {last.tokens:,} tokens were read: give it more room.")
 
 
 def _summary(options: argparse.Namespace, policy: Chain, last: Any, peak: int, parked: int) -> str:
@@ -81,49 +113,25 @@ def _summary(options: argparse.Namespace, policy: Chain, last: Any, peak: int, p
     return f"{line}\n{last.tokens:,} tokens at {last.nats:.4f} nats each; the memory held {kept}{beside}."
 
 
-def reading_model(name: str | None) -> tuple[Any, Encode]:
-    """The model and its reader; the zoo's byte model without a name or by its own."""
-    if name in (None, "bytes"):
-        return zoo.load("bytes").model, lambda piece: torch.tensor(list(piece), dtype=torch.long)
-    from attime.hub.opened import text_model
-
-    return text_model(str(name))
-
-
-def _memory(options: argparse.Namespace, folder: str | None) -> Chain:
-    """The policy that --memory, --disk and --quantize say together."""
-    policies: list[Policy] = list(find_policy(options.memory).policies)
-    if folder is not None:
-        windows = [each for each in policies if isinstance(each, SinkWindow)]
-        if len(windows) != 1 or not all(isinstance(each, SinkWindow | Contiguous) for each in policies):
-            raise AttimeError(
-                f"--disk parks what leaves a window, so it needs a memory such as sinks=4,window=1020; got {options.memory}."
-            )
-        sizes = {name: getattr(windows[0], name) for name in ("sinks", "window", "every")}
-        block = min(Retrieve.block, windows[0].window - windows[0].every)
-        blocks = max(1, windows[0].window // block)
-        contiguous = len(policies) > 1
-        policies = [Retrieve(block=block, blocks=blocks, contiguous=contiguous, where=OnDisk(path=folder), **sizes)]
-    if options.quantize:
-        place = next((at for at, each in enumerate(policies) if each.follows), len(policies))
-        sinks = [own for each in policies if (own := getattr(each, "sinks", None)) is not None]
-        policies.insert(place, Quantize(bits=options.quantize, sinks=max(sinks, default=Quantize.sinks)))
-    return chain(*policies)
-
-
 @contextmanager
-def _folder(name: str) -> Iterator[str]:
-    """A folder of this stream's own in the one that was named, gone at the end."""
-    if not name.strip():
-        raise AttimeError(f"--disk needs the name of a folder; got {name!r}: give one, or leave it out.")
+def _ended_by_signals() -> Iterator[None]:
+    """What asks a process to end ends the text, so that nothing stays on disk; a second time it waits for that."""
+    known = [signal.Signals[name] for name in ENDS if name in signal.Signals.__members__]
+    main = threading.current_thread() is threading.main_thread()
+    taken = [each for each in known if main and signal.getsignal(each) is signal.SIG_DFL]
+
+    def end(number: int, _: object) -> None:
+        for each in taken:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for each in taken:
+        signal.signal(each, end)
     try:
-        parent = Path(name).expanduser()
-        parent.mkdir(parents=True, exist_ok=True)
-        made = tempfile.TemporaryDirectory(prefix="attime-", dir=parent)
-    except OSError as error:
-        raise AttimeError(f"--disk needs a folder that can be written to; {name}: {error.strerror}.") from None
-    with made:
-        yield made.name
+        yield
+    finally:
+        for each in taken:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def _parked(folder: str | None) -> int:
@@ -141,15 +149,18 @@ def _line(now: Any, parked: int) -> str:
 @contextmanager
 def _opened(name: str) -> Iterator[IO[bytes]]:
     if name == "-":
+        if sys.stdin is None:
+            raise AttimeError("stream needs a text on standard input for -, and it is closed: give a file.")
         yield sys.stdin.buffer
         return
     try:
-        with Path(name).expanduser().open("rb") as file:
-            yield file
+        file = Path(name).expanduser().open("rb")
     except OSError as error:
         raise AttimeError(
             f"stream needs a text file that can be read, or - for standard input; {name}: {error.strerror}."
         ) from None
+    with file:
+        yield file
 
 
 def _chunks(file: IO[bytes], encode: Encode, chunk: int) -> Iterator[Tensor]:

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+from textwrap import shorten
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from attime.errors import AttimeError
@@ -64,7 +66,7 @@ def _show(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     kind = find(options.name)
     made = kind.train(
-        steps=options.steps, seed=options.seed or 0, device=options.device, log=_quiet if options.json else print
+        steps=options.steps, seed=options.seed or 0, device=_device(options), log=_quiet if options.json else print
     )
     path = save(made, options.out or "attime-zoo")
     if options.json:
@@ -76,7 +78,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    made = load(options.name, options.out, device=options.device)
+    made = load(options.name, options.out, device=_device(options))
     seed = FRESH_SEED if options.seed is None else options.seed
     numbers = made.measure(seed=seed)
     unmet = [str(goal) for goal in made.goals if not goal.met(numbers)]
@@ -86,6 +88,18 @@ def _check(options: argparse.Namespace) -> int:
         print(f"{options.name}, seed {seed}: {_numbers(numbers)}")
         print(f"not met: {', '.join(unmet)}" if unmet else f"goals met: {', '.join(map(str, made.goals))}")
     return 1 if unmet else 0
+
+
+def _device(options: argparse.Namespace) -> str:
+    """The device that was named, which is there."""
+    try:
+        torch.zeros(1, device=options.device).item()
+    except (RuntimeError, AssertionError) as error:
+        why = shorten(str(error).partition("\n")[0].rstrip("."), 160, placeholder=" ...")
+        raise AttimeError(
+            f"--device needs one that torch has here, such as cpu; got {options.device}: {why}."
+        ) from None
+    return options.device
 
 
 def _numbers(numbers: dict[str, float]) -> str:

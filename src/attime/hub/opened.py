@@ -27,8 +27,11 @@ MISSING = (
 """What the libraries raise where a file is missing, damaged or of something else."""
 RATE = 16000
 """Samples per second of `spectrogram`."""
-SPACE = re.compile(r"(?<=\S)\s+")
+BEGINS = re.compile(r"(?<=[^\W_])\s|(?<=\S)[^\S\r\n]")
+"""Where a word begins: at a blank, but at a line's end only behind a letter or digit, since other marks may be one token with it."""
 LONGEST = 4096  # letters of a word that are waited for
+TOKENIZERS = ("*token*", "*vocab*", "*.model")
+"""Files of which one is in the folder of any tokenizer."""
 
 
 def open_model(path: str) -> Any:
@@ -54,29 +57,73 @@ def open_model(path: str) -> Any:
 def text_model(path: str) -> tuple[transformers.PreTrainedModel, Callable[[bytes], Tensor]]:
     """A language model from a folder or hub id, and its reader: from one piece of UTF-8 after the other to ids (time,).
 
-    Text is cut where a word begins, so that tokens are those of the whole; the empty piece is the end of it.
+    The empty piece is the end of the text. Text is cut where a word begins, and a part of it is read behind the word before it,
+    so that tokens are those of the whole wherever none of them reaches over such a place.
     """
+    folder = Path(path)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise AttimeError(f"--model needs a folder of a language model with its tokenizer; {path} has no config.json.")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-        model = transformers.AutoModelForCausalLM.from_pretrained(path).eval()
     except MISSING as error:
+        here = not folder.is_dir() or any(each for kind in TOKENIZERS for each in folder.glob(kind))
+        why = reason(error) if here else "there is none: save it there too."
+        raise AttimeError(f"--model needs the tokenizer of its model beside it; {path}: {why}") from None
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(path).eval()
+        embeddings: Any = model.get_input_embeddings()
+        known = int(embeddings.weight.shape[0])
+        causal = _is_causal(model, known)
+    except MISSING as error:
+        raise AttimeError(f"--model needs a folder or id of a language model; {path}: {reason(error)}") from None
+    if not causal:
         raise AttimeError(
-            f"--model needs a folder or id of a language model with its tokenizer; {path}: {reason(error)}"
-        ) from None
-    decoder, waiting = codecs.getincrementaldecoder("utf-8")(errors="replace"), ""
+            f"--model needs a model that reads from left to right, such as a Llama; in the {type(model).__name__} of {path} a "
+            f"token sees those behind it."
+        )
+    if (needed := int(tokenizer.vocab_size)) > known:
+        raise AttimeError(
+            f"--model needs a tokenizer and a model that belong together; in {path} one has {needed} tokens and the other {known}."
+        )
+    return model, Pieces(tokenizer, known)
 
-    def encode(piece: bytes) -> Tensor:
-        nonlocal waiting
-        text = waiting + decoder.decode(piece, final=not piece)
-        spaces = list(SPACE.finditer(text))
-        cut = spaces[-1].start() if spaces else 0
-        if not piece or len(text) - cut > LONGEST:
-            cut = len(text)
-        text, waiting = text[:cut], text[cut:]
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+
+@torch.no_grad()
+def _is_causal(model: Any, known: int) -> bool:
+    """Whether a token is read alike whatever comes behind it."""
+    ids = torch.full((2, 8), known // 2, device=model.device)
+    ids[1, 1:] = known // 3
+    first, second = model(input_ids=ids).logits[:, 0].float()
+    return bool((first - second).abs().max() <= 1e-3 * first.abs().max())
+
+
+class Pieces:
+    """Reads a text in pieces, each as it comes (see `text_model`)."""
+
+    def __init__(self, tokenizer: Any, known: int) -> None:
+        self.tokenizer, self.known = tokenizer, known
+        self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.waiting, self.before = "", ""
+
+    def __call__(self, piece: bytes) -> Tensor:
+        text = self.waiting + self.decoder.decode(piece, final=not piece)
+        begins = [0, *(found.start() for found in BEGINS.finditer(text))]
+        if not piece or len(text) - begins[-1] > LONGEST:
+            begins.append(len(text))
+        text, self.waiting = text[: begins[-1]], text[begins[-1] :]
+        if not text:
+            return torch.zeros(0, dtype=torch.long)
+        before, both = self._ids(self.before), self._ids(self.before + text)
+        ids = both[len(before) :] if both[: len(before)] == before else self._ids(text)
+        if max(ids, default=0) >= self.known:
+            raise AttimeError(
+                f"--model needs a tokenizer and a model that belong together; the text has token {max(ids)}, and the model {self.known}."
+            )
+        self.before = text[begins[-2] :]
         return torch.tensor(ids, dtype=torch.long)
 
-    return model, encode
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) if text else []
 
 
 class Words:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attime.errors import AttimeError
 from attime.hub.attached import Attached
 
 __all__ = ["Progress", "stream"]
@@ -27,6 +28,8 @@ class Progress:
     """Mean nats per token so far."""
     recent_nats: float
     """Mean nats per token of the last chunk."""
+    halted: AttimeError | None = None
+    """Why a policy could not act after this chunk, although nothing is lost; raised when more comes in."""
 
     @property
     def rate(self) -> float:
@@ -61,5 +64,6 @@ def stream(attached: Attached, tokens: Iterable[Tensor]) -> Iterator[Progress]:
             nbytes=cache.nbytes,
             nats=total / max(1, count),
             recent_nats=nats / max(1, len(targets)),
+            halted=next((past.halted for _, past in cache.pasts if past.halted is not None), None),
         )
     cache.check()  # a policy that could not act at the very end

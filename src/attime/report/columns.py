@@ -68,6 +68,8 @@ def columns(comparison: Comparison) -> tuple[Column, ...]:
     said = words(comparison)
     states = sorted({tokens for row in comparison.rows for tokens in row.state_bytes})
     steps = sorted({tokens for row in comparison.rows for tokens in row.step_ms})
+    # one model's parameters are the same in every row, its recall is not
+    other = 4 if comparison.kind == "memory" else 1
     rest = [
         *(
             Column(
@@ -88,7 +90,7 @@ def columns(comparison: Comparison) -> tuple[Column, ...]:
         Column(title="Peak\nmemory", value=lambda row: row.peak_bytes, show=memory, need=2),
         Column(title="Para-\nmeters", value=lambda row: row.parameters, show=count, need=3),
         *(
-            _scores(comparison, _folded(name), lambda row, name=name: row.scores.get(name), need=1)
+            _scores(comparison, _folded(name), lambda row, name=name: row.scores.get(name), need=other)
             for name in dict.fromkeys(name for row in comparison.rows for name in row.scores)
             if name != comparison.metric
         ),

@@ -12,6 +12,7 @@ from attime.tasks.result import Comparison, Row
 __all__ = ["mark", "markdown", "notes", "remark", "table"]
 
 WINNER, PARETO = "★", "●"
+NAME = 24
 _FATE = {"partial": "interrupted before its end.", "failed": "no reason was recorded."}
 
 
@@ -96,7 +97,8 @@ def _style(row: Row) -> str:
 def _fitting(comparison: Comparison, width: int | None) -> list[Column]:
     """The columns, without those of least need that would not fit."""
     rows, shown = comparison.rows, list(columns(comparison))
-    fixed = 3 + max((len(f"{row.name} ({remark(row)})") for row in rows), default=0)
+    longest = max((len(f"{row.name} ({remark(row)})") for row in rows), default=0)
+    fixed = 3 + min(longest, NAME if width is None else max(NAME, width // 3))  # longer ones are folded
 
     def total() -> int:
         parts = ((*column.title.split("\n"), *(column.cell(row) for row in rows)) for column in shown)

@@ -23,7 +23,7 @@ from attime.tasks.result import Comparison
 from attime.tasks.trial import Budget, Trial
 from attime.tasks.workers import Watcher, on_processes, on_ray
 
-__all__ = ["compare"]
+__all__ = ["compare", "machine"]
 
 TOLERANCE = 0.05  # how far apart the parameter counts of compared models may be
 
@@ -69,7 +69,7 @@ def compare(
             **{name: getattr(trials[0].recipe, name) for name in ("dim", "heads", "layers", "block")},
         },
         limits=limits,
-        machine=_machine(),
+        machine=machine(),
         command=command,
         attime=__version__,
         partial=any(row.status != "done" for row in ordered) or len(ordered) <= len(trials),
@@ -110,7 +110,8 @@ def _keep_winner(result: Comparison, trials: Sequence[Trial], task: Task, folder
     save(folder, model, trial.recipe, reading=task.reading(), **facts, attime=__version__)
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What all of it ran on."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),

@@ -104,6 +104,7 @@ class Retrieve(Policy):
                 f"what left the window could not be parked by {self.where}: {error.strerror}; it is still attended, "
                 f"nothing is lost: make room and go on."
             )
+            past.halted.__cause__ = error
             return 0
         bank.parked = parked
         return count
