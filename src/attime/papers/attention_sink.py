@@ -35,9 +35,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2410.10781",
     parts=(Similarity, attention_received, sink_rate, watch),
 )
-WAIVED = {
-    "the_claim_holds": "no sink emerges in seconds of training, nor in the zoo's small models; what a spare key and a sum of one do holds exactly"
-}
+WAIVED = {"the_claim_holds": "no sink emerges in seconds of training, nor in the zoo's models; what is exact holds"}
 FULL = {"steps": 4000, "dim": 128, "heads": 4, "layers": 3, "length": 64}
 KINDS: dict[str, dict[str, Any]] = {
     "softmax": {"by": "exp", "normalised": True},
@@ -53,8 +51,7 @@ def run(
     """Train one model of each kind on the same bytes and look where it attends."""
     corpus = standard_library()
     train = torch.from_numpy(corpus.train.copy())
-    unseen = torch.from_numpy(corpus.test[: 64 * length].copy()).long().view(64, length)
-    unseen = F.pad(unseen[:, :-1], (1, 0))
+    unseen = F.pad(torch.from_numpy(corpus.test[: 64 * length].copy()).long().view(64, length)[:, :-1], (1, 0))
     even = sum(1 / (place + 2) for place in range(length // 2, length)) / (length - length // 2)
     numbers = _exact(dim, heads, length, seed) | {"even share of a spare key": even}
     for name, options in KINDS.items():
@@ -109,9 +106,9 @@ def _trained(model: TokenModel, text: Tensor, steps: int, rows: int, length: int
     """Mean nats per byte of the last tenth of the steps; every row begins with byte 0."""
     random, losses = torch.Generator().manual_seed(seed), list[float]()
     weights = [weight for name, weight in model.named_parameters() if not name.endswith("shift")]
-    optimiser = torch.optim.AdamW(weights, lr=1e-2, betas=(0.9, 0.95), weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / 20))
-    for _ in range(steps):
+    optimiser = torch.optim.AdamW(weights, betas=(0.9, 0.95), weight_decay=0.1)
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = 1e-2 * min(1.0, (step + 1) / 20)
         read = text[torch.randint(len(text) - length, (rows, 1), generator=random) + torch.arange(length)].long()
         hidden, _ = model(F.pad(read[:, :-1], (1, 0)))
         loss = F.cross_entropy(model.head(hidden.flatten(0, 1)), read.flatten())
@@ -119,6 +116,5 @@ def _trained(model: TokenModel, text: Tensor, steps: int, rows: int, length: int
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
-        schedule.step()
         losses.append(float(loss.detach()))
     return sum(losses[-max(1, steps // 10) :]) / max(1, steps // 10)

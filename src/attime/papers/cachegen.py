@@ -4,13 +4,13 @@ Claim:   differences from anchor tokens, bins by layer and a symbol table per la
          smaller than rounding alone at similar quality; choosing the level chunk by chunk keeps a deadline on a bad line.
 Parts:   memory.coded.Coder, memory.coded.Level, memory.coded.sending.send; cache.save(path, coder=...)
 Proof:   the zoo's byte model reads held-out Python. Its coded cache must come back bit for bit as codes; its bits per value,
-         all told, must be fewer than the codes' entropy with one table per layer, and that fewer than their fixed length;
-         the next bytes must be guessed as well as from the exact cache within 1 point, from a file under a quarter of its
-         size. On random lines the adapting sender must keep the deadline in 95 % of cases, any fixed level that is as fine
-         as its usual one in less than 80 %.
-Differs: the tables save a seventh of the fixed length here, not the paper's three quarters: a byte's keys and values are
-         hardly like its neighbour's, and differences from anchors cost more bits than the numbers alone (both are shown).
-         A tiny model; the line is simulated, with the real chunks' sizes.
+         all told, must be fewer than the codes' entropy with one table per layer, that fewer than their fixed length, and
+         the fixed length 3.7 times theirs; the next bytes must be guessed as well as from the exact cache within 1 point,
+         from a file under a quarter of its size. On random lines the adapting sender must keep the deadline in 95 % of
+         cases, any fixed level that is as fine as its usual one in less than 80 %.
+Differs: the factor is not found: 4.30 bits where a fixed length takes 4.99 (1.16 times; 8 bits, 1.9 times). A byte's keys and
+         values are hardly like its neighbour's: differences from anchors cost more than the numbers alone and are less
+         exact (both are shown). All else holds. A tiny model; the line is simulated, with the real chunks' sizes.
 """
 
 import math
@@ -36,6 +36,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2310.07240",
     parts=(Coder, Level, send),
 )
+WAIVED = {"the_claim_holds": "coded values take 4.30 bits, those of fixed length 4.99: 1.16 times smaller, not 3.7"}
 FULL = {"rows": 32, "lines": 1000}
 LEVELS = tuple(
     Level(keys=((1 / 3, a), (2 / 3, b), (1.0, c)), values=((1 / 16, a), (1.0, b)))
@@ -47,12 +48,10 @@ LEVELS = tuple(
 def run(*, rows: int = 8, chunk: int = 40, lines: int = 200, seed: int = 0) -> Verdict:
     """Bits of a coded cache, what the model still knows from it, and how often it arrives in time."""
     model: Any = load("bytes").model
-    length = int(model.config.max_position_embeddings)
-    held_out, random = standard_library().test, np.random.default_rng(seed)
-    text = torch.from_numpy(
-        np.stack([held_out[s : s + length] for s in random.integers(len(held_out) - length, size=rows)])
-    )
-    text, past = text.long(), 5 * chunk
+    length: int = model.config.max_position_embeddings
+    unseen, random, past = standard_library().test, np.random.default_rng(seed), 5 * chunk
+    text = unseen[random.integers(len(unseen) - length, size=(rows, 1)) + np.arange(length)]
+    text = torch.from_numpy(text).long()
     coder, numbers = Coder(chunk=chunk), dict[str, float]()
     with attach(model) as attached, TemporaryDirectory() as folder:
         cache = attached.cache()
@@ -62,7 +61,7 @@ def run(*, rows: int = 8, chunk: int = 40, lines: int = 200, seed: int = 0) -> V
         coded: list[Any] = [coder.bank(each.banks[0], each).stores[0] for each in layers]
         cache.save(Path(folder, "exact"))
         cache.save(Path(folder, "coded"), coder=coder)
-        sizes = {name: Path(folder, name).stat().st_size for name in ("exact", "coded")}
+        numbers["file, coded over exact"] = Path(folder, "coded").stat().st_size / Path(folder, "exact").stat().st_size
         again = attached.load(Path(folder, "coded"))
         for name, each in (("exact", cache), ("coded", again)):
             guess = model(text[:, past:], past_key_values=each).logits[:, :-1].argmax(-1)
@@ -78,12 +77,9 @@ def run(*, rows: int = 8, chunk: int = 40, lines: int = 200, seed: int = 0) -> V
             one = 0.1 * _entropy(found.anchors) + 0.9 * _entropy(found.others) + scales
             shares.append((one, 0.1 * 8 + 0.9 * math.ceil(math.log2(bins - 1)) + scales))
     values = sum(x.numel() for pair in pairs for x in pair[:2])
-    numbers |= {
-        "bits a value": 8 * sum(each.nbytes for each in coded) / values,
-        "bits a value, one table a layer": mean(one for one, _ in shares),
-        "bits a value, fixed length": mean(fixed for _, fixed in shares),
-        "file, coded over exact": sizes["coded"] / sizes["exact"],
-    }
+    bits, (table, even) = 8 * sum(each.nbytes for each in coded) / values, map(mean, zip(*shares, strict=True))
+    numbers |= {"bits a value": bits, "bits a value, one table a layer": table, "bits a value, fixed length": even}
+    numbers["fixed length over coded"] = even / bits
     for name, group in (("differences", 10), ("alone", 0)):
         each = Coder(level=Level(keys=((1.0, 16),), values=((1.0, 16),), group=group), chunk=chunk)
         made = [each.encode(k, v, heads=heads, depth=0.0) for k, v, heads in pairs]
@@ -92,31 +88,28 @@ def run(*, rows: int = 8, chunk: int = 40, lines: int = 200, seed: int = 0) -> V
         numbers[f"error at 16 bins, {name}"] = float(torch.stack(off).mean())
         numbers[f"bits at 16 bins, {name}"] = 8 * sum(one.nbytes for one in made) / values
     coders = [Coder(level=level, chunk=chunk) for level in LEVELS]
-    sizes_at = [
-        np.sum([c.encode(k, v, heads=h, depth=d / len(pairs)).chunks for d, (k, v, h) in enumerate(pairs)], axis=0)
-        for c in coders
-    ]
-    chunks = [
-        Chunk(sizes=tuple(map(int, each)), text=rows * chunk, seconds=1.0) for each in zip(*sizes_at, strict=True)
-    ] * 6
-    usual = sum(each.sizes[1] for each in chunks)
-    kept, used, fixed = list[float](), list[int](), list[list[float]]([[] for _ in LEVELS])
-    for _ in range(lines):
-        line = Trace(rates=tuple(usual / 20 * np.exp(random.uniform(-1, 1, 64))), step_s=2.0)
-        sent = send(chunks, line, deadline_s=20.0)
-        kept.append(float(sent.seconds <= 20))
-        used += sent.levels
-        for level, each in enumerate(fixed):
-            each.append(float(send(chunks, line, deadline_s=20.0, level=level).seconds <= 20))
-    numbers |= {"in time, adapting": mean(kept), "level used, median": float(median(used))}
-    numbers |= {f"in time, level {level}": mean(each) for level, each in enumerate(fixed)}
-    fewer = numbers["bits a value"] < numbers["bits a value, one table a layer"] < numbers["bits a value, fixed length"]
-    knows = numbers["next byte right, coded"] >= numbers["next byte right, exact"] - 0.01
-    smaller = numbers["file, coded over exact"] < 0.25
-    in_time = numbers["in time, adapting"] >= 0.95 and numbers[f"in time, level {int(median(used))}"] < 0.8
-    holds = exact and fewer and knows and smaller and in_time
-    reason = "" if holds else f"{exact=}, {fewer=}, {knows=}, {smaller=}, {in_time=}"
-    return Verdict(holds=holds, numbers=numbers, reason=reason)
+    places = [(depth / len(pairs), *pair) for depth, pair in enumerate(pairs)]
+    made = [[each.encode(k, v, heads=h, depth=depth).chunks for depth, k, v, h in places] for each in coders]
+    sizes_at = zip(*np.sum(made, axis=1), strict=True)
+    chunks = [Chunk(sizes=tuple(map(int, each)), text=rows * chunk, seconds=1.0) for each in sizes_at] * 6
+    rates = sum(each.sizes[1] for each in chunks) / 20 * np.exp(random.uniform(-1, 1, (lines, 64)))
+    traces = [Trace(rates=tuple(each), step_s=2.0) for each in rates]
+    sent = [send(chunks, line, deadline_s=20.0) for line in traces]
+    fixed = [[send(chunks, line, deadline_s=20.0, level=level) for line in traces] for level in range(len(LEVELS))]
+    numbers["level used, median"] = median(level for each in sent for level in each.levels)
+    for name, each in {"adapting": sent, **{f"level {level}": each for level, each in enumerate(fixed)}}.items():
+        numbers[f"in time, {name}"] = mean(float(one.seconds <= 20) for one in each)
+    usual = numbers[f"in time, level {int(numbers['level used, median'])}"]
+    wanted = {
+        "exact": exact,
+        "fewer bits": bits < table < even,
+        "3.7 times smaller": numbers["fixed length over coded"] >= 3.7,
+        "the model knows as much": numbers["next byte right, coded"] >= numbers["next byte right, exact"] - 0.01,
+        "a small file": numbers["file, coded over exact"] < 0.25,
+        "in time": numbers["in time, adapting"] >= 0.95 and usual < 0.8,
+    }
+    missed = [name for name, good in wanted.items() if not good]
+    return Verdict(holds=not missed, numbers=numbers, reason=f"missed: {', '.join(missed)}" if missed else "")
 
 
 def _entropy(codes: Tensor) -> float:

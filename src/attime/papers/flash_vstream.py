@@ -7,9 +7,8 @@ Proof:   a world of scenes from half a second to a quarter of a minute, as 8 x 8
          was there for longer. The memory of 681 tokens is best on average against the latest frames, evenly spread ones and a
          random sample with as many tokens, in fine and in coarse; weights add up to the frames seen; a frame costs as much
          late as early; of still scenes nearly every one keeps exactly one real frame.
-Differs: a fixed reader of colours instead of a language model; query and key of the abstract memory are untrained. Fine frames are
-         kept one per cluster, see FrameClusters. An even sample in coarse with the last frame in fine, which the paper does not
-         compare, is nearly as good here (its numbers are shown).
+Differs: a fixed reader of colours, no language model; query and key of the abstract memory are untrained. Fine frames are kept one
+         per cluster, see FrameClusters. An even sample in coarse with the last frame in fine, not in the paper, is nearly as good.
 """
 
 import time
@@ -39,13 +38,11 @@ def run(*, frames: int = 500, streams: int = 4, seed: int = 0) -> Verdict:
     """Answers from the memory and from baselines of as many tokens; then its weights, its cost and its real frames."""
     torch.manual_seed(seed)
     star = Together(Latest(frames=1, cells=8), FrameClusters(), SemanticSlots(3))
-    budget = star.budget(CELLS, CELLS)
-    banks: dict[str, FrameBank] = {"four kinds": star}
+    budget, banks = star.budget(CELLS, CELLS), dict[str, FrameBank]({"four kinds": star})
     for kind in (Latest, EvenSample, Reservoir):
         banks |= {f"{kind.__name__}, {n} x {n}": kind(frames=budget // n**2, cells=n) for n in (8, 4)}
     banks["even 4 x 4, last 8 x 8"] = Together(Latest(frames=1, cells=8), EvenSample(frames=38, cells=4))
-    right: dict[str, list[list[float]]] = {name: [] for name in banks}
-    costs, counted = list[float](), list[float]()
+    right, costs, counted = {name: list[list[float]]() for name in banks}, list[float](), list[float]()
     for stream in range(streams):
         features, when_s, shots = _stream(frames, seed + stream)
         for name, bank in banks.items():
@@ -61,9 +58,8 @@ def run(*, frames: int = 500, streams: int = 4, seed: int = 0) -> Verdict:
     scores = {name: np.nanmean(found, axis=0) for name, found in right.items()}
     numbers = {"cost, last over first": float(np.median(costs)), "weights off by": max(counted)}
     for name, row in scores.items():
-        earlier, now, longer = row.tolist()
-        numbers |= {f"{name}: earlier scene": earlier, f"{name}: now": now, f"{name}: longer": longer}
-        numbers[f"{name}: mean"] = float(row.mean())
+        kinds = ("earlier scene", "now", "longer", "mean")
+        numbers |= {f"{name}: {kind}": x for kind, x in zip(kinds, (*row.tolist(), float(row.mean())), strict=True)}
     scene = np.repeat(np.arange(25), np.random.default_rng(seed).integers(1, 20, 25))
     stills = torch.randn(25, CELLS, CELLS, 3)[scene] + 0.05 * torch.randn(len(scene), CELLS, CELLS, 3)
     real = FrameClusters().write(FrameClusters().begin(), stills, range(len(scene))).parts["real"]
@@ -120,6 +116,5 @@ def _answers(bank: FrameBank, kept: Kept, features: Tensor, shots: list[tuple[fl
         guess = divmod(int(latest[..., colour].argmax()), side)
         asked[1].append((guess == (y * side // CELLS, x * side // CELLS)) * (side / CELLS) ** 2)
     total, truly = (shown * weight[:, None]).sum(0), true.sum(0)
-    clear = (truly[:, None] > 1.3 * truly).nonzero().tolist()
-    asked[2] = [float(total[one] > total[two]) for one, two in clear]
+    asked[2] = [float(total[one] > total[two]) for one, two in (truly[:, None] > 1.3 * truly).nonzero().tolist()]
     return [float(np.mean(each)) if each else float("nan") for each in asked]

@@ -17,7 +17,6 @@ Differs: no reasoning model is small enough, so nothing is shown of reinforcemen
          (AUROC 0.62, untrained 0.55).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -86,17 +85,15 @@ def run(*, rows: int = 24, window: int = 40, share: float = 0.3, draws: int = 20
         "anchors, a head on average": sum(single) / len(single),
         "anchors, untrained": _auroc(influence(fresh[:, -heads:][:, far]), back),
     }
-    ranks: dict[str, Callable[[], Tensor]] = {
-        "": lambda: first,
-        ", anchors replaced": lambda: first.scatter(1, anchors.topk(REPLACED).indices, spare),
-        ", others replaced": lambda: first.scatter(
-            1, torch.rand(first.shape, generator=random).topk(REPLACED).indices, spare
-        ),
+    drawn = torch.rand(first.shape, generator=random)
+    ranks = {
+        f", {name} replaced": score.topk(REPLACED).indices for name, score in (("anchors", anchors), ("others", drawn))
     }
     inside = torch.arange(AGAIN * PASSAGE - 1) % PASSAGE != PASSAGE - 1
-    for name, given in ranks.items():
+    for name, where in {"": torch.empty(rows, 0, dtype=torch.long), **ranks}.items():
         with torch.no_grad():
-            logits = recall.model(input_ids=torch.cat([given(), again], 1), use_cache=False).logits
+            given = torch.cat([first.scatter(1, where, spare), again], 1)
+            logits = recall.model(input_ids=given, use_cache=False).logits
         right = logits[:, first.shape[1] : -1].argmax(-1) == again[:, 1:]
         numbers[f"copied{name}"] = float(right[:, inside].double().mean())
     planned = numbers["lines, local heads"] > max(0.8, numbers["lines, random heads"], numbers["lines, untrained"])

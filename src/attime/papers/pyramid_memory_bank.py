@@ -6,11 +6,13 @@ Parts:   memory.banks.FramePyramid
 Proof:   a world in which a star flashes for a second in every shot, as 16 x 16 colours per frame. Three questions at the end: which
          colour flashed at that moment; in which of 256 cells a colour is now (whoever sees fewer guesses among them); has it
          moved in the last seconds. The pyramid is best on average against evenly spread and latest frames, each fine and
-         coarse, with as many tokens; it never holds more than its levels do, and its frames stand in order of time.
-Differs: a fixed reader of colours instead of a language model, and no OVBench. Best within two points on every question, as one
-         might hope, it is not: many coarse frames see more flashes, and the latest ones more of what has just moved (the number
-         is shown). Nor is it best at any size: with levels of 32 frames it is not best on average for these 512 frames (try
-         --level 32), since the mean of a frame, by which frames are compared, hides where things are.
+         coarse, and against the latest in fine with an even sample in coarse, with as many tokens; it never holds more than
+         its levels do, and its frames stand in order of time.
+Differs: best it is not. It beats all banks of one resolution (.92, .91, .92 against .89, .89, .90 at seeds 0 to 2; of 3 streams not always), but the
+         latest 21 frames in 16 x 16 with 252 evenly spread ones in 8 x 8 have .995 or more, and are behind it on no
+         question: the pyramid compares frames by their means, which hide where things are, and keeps less of the near
+         past. With levels of 32 frames one resolution is better, too (try --level 32). A fixed reader of colours instead
+         of a language model, and no OVBench.
 """
 
 from dataclasses import replace
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attime.memory.banks import EvenSample, FrameBank, FramePyramid, Kept, Latest
+from attime.memory.banks import EvenSample, FrameBank, FramePyramid, Kept, Latest, Together
 from attime.papers.card import Paper, Verdict
 from attime.streams.world import COLOURS, Shot, World, paint
 
@@ -30,6 +32,9 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2501.00584",
     parts=(FramePyramid,),
 )
+WAIVED = {
+    "the_claim_holds": "the latest 21 frames in fine with an even sample in coarse answer .995 of the questions, the pyramid .92 with as many tokens"
+}
 FULL = {"streams": 24}
 FPS, CELLS, BACK_S = 4, 16, 4.0
 NAMED = torch.stack([torch.tensor(rgb) for name, rgb in COLOURS.items() if name != "white"])
@@ -43,6 +48,9 @@ def run(*, shots: int = 16, streams: int = 12, level: int = 64, seed: int = 0) -
     banks: dict[str, FrameBank] = {"pyramid": pyramid}
     for kind in (EvenSample, Latest):
         banks |= {f"{kind.__name__}, {n} x {n}": kind(frames=budget // n**2, cells=n) for n in (16, 8, 4)}
+    for n in (level // 3, level):
+        coarse = EvenSample(frames=(budget - n * CELLS**2) // 64, cells=8)
+        banks[f"latest {n} in 16 x 16, even in 8 x 8"] = Together(Latest(frames=n, cells=CELLS), coarse)
     right: dict[str, list[list[float]]] = {name: [] for name in banks}
     most, ordered = 0, True
     for stream in range(streams):
@@ -64,19 +72,18 @@ def run(*, shots: int = 16, streams: int = 12, level: int = 64, seed: int = 0) -
     scores = {name: np.nanmean(found, axis=0) for name, found in right.items()}
     numbers = {"tokens": float(budget), "tokens at most": float(most)}
     numbers |= {f"{name}: {kind}": float(x) for name, row in scores.items() for kind, x in zip(kinds, row, strict=True)}
-    numbers |= {f"{name}: mean": float(row.mean()) for name, row in scores.items()}
-    behind = np.max(list(scores.values()), axis=0) - scores["pyramid"]
-    numbers["behind the best, at worst"] = float(behind.max())
-    best = max(row.mean() for name, row in scores.items() if name != "pyramid")
-    missed = [
-        name
-        for name, good in {
-            "best on average": numbers["pyramid: mean"] > best,
-            "within its levels": most <= budget,
-            "order": ordered,
-        }.items()
-        if not good
-    ]
+    means = {name: float(row.mean()) for name, row in scores.items()}
+    numbers |= {f"{name}: mean": mean for name, mean in means.items()}
+    numbers["behind the best, at worst"] = float((np.max(list(scores.values()), axis=0) - scores["pyramid"]).max())
+    mixed = max(mean for name, mean in means.items() if name.startswith("latest"))
+    single = max(mean for name, mean in means.items() if name.startswith(("EvenSample", "Latest")))
+    wanted = {
+        "better than one resolution": means["pyramid"] > single,
+        "better than two banks": means["pyramid"] > mixed,
+        "within its levels": most <= budget,
+        "order": ordered,
+    }
+    missed = [name for name, good in wanted.items() if not good]
     return Verdict(holds=not missed, numbers=numbers, reason=f"missed: {', '.join(missed)}" if missed else "")
 
 
@@ -89,7 +96,8 @@ def _credit(frames: Tensor) -> Tensor:
 
 def _answers(bank: FrameBank, kept: Kept, frames: Tensor, shots: list[Shot]) -> list[float]:
     """Share of right answers to the three kinds of questions, from what the bank gives to read and nothing else."""
-    entries, names = bank.entries(kept), [name for name in COLOURS if name != "white"]
+    entries = sorted(bank.entries(kept), key=lambda entry: (entry.when_s, entry.frame.shape[0]))
+    names = [name for name in COLOURS if name != "white"]
     asked: list[list[float]] = [[], [], []]
     for shot in shots[:-1]:
         [flash] = [event for event in shot.events if event.kind == "flash"]

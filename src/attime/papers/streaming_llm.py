@@ -5,10 +5,11 @@ Claim:   a language model reads millions of tokens in constant memory if it keep
 Parts:   memory.evict.SinkWindow, memory.place.Contiguous, hub.attach
 Proof:   the zoo's byte model, trained at 256 bytes, reads a text many times as long. Far from the start, with sinks and window
          it loses at most 5 % of perplexity against windows of the training length and holds as many bytes as after the first
-         windows, where keeping everything at least doubles the perplexity.
-Differs: that a window alone breaks is not seen at this scale: a byte model of 3 M parameters, trained on windows that begin
-         anywhere, has made no sink of its first token, and the window alone predicts as well (its number is shown). The
-         window moves on in steps, see SinkWindow.
+         windows, where keeping everything at least doubles the perplexity, and so must a window alone.
+Differs: the last is not found at this scale: a byte model of 3 M parameters, trained on windows that begin anywhere, has made
+         no sink of its first token, and the window alone predicts as well (perplexity 2.23 and 2.23, 2.16 and 2.16, 2.01
+         and 2.01 at seeds 0 to 2; everything: 19 to 24). The paper's window alone goes up a thousandfold. All else holds.
+         The window moves on in steps, see SinkWindow.
 """
 
 from itertools import pairwise
@@ -31,6 +32,9 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2309.17453",
     parts=(SinkWindow, Contiguous, attach),
 )
+WAIVED = {
+    "the_claim_holds": "the zoo's byte model has no sink: a window alone predicts as well (perplexity 2.23 and 2.23)"
+}
 FULL = {"times": 64}
 
 
@@ -54,10 +58,17 @@ def run(*, times: int = 16, sinks: int = 4, every: int = 32, seed: int = 0) -> V
     numbers |= {f"perplexity, {name}": float(np.exp(nats)) for name, (nats, _) in found.items()}
     numbers["bytes held, last over first"] = found["sinks and window"][1]
     ours = numbers["perplexity, sinks and window"]
-    flat = found["sinks and window"][1] <= 1.0 and ours <= 1.05 * trained
-    others_break = numbers["perplexity, everything"] >= 2 * ours
-    holds = flat and others_break
-    return Verdict(holds=holds, numbers=numbers, reason="" if holds else f"{flat=}, {others_break=}")
+    missed = [
+        name
+        for name, good in {
+            "far is as near": ours <= 1.05 * trained,
+            "constant memory": numbers["bytes held, last over first"] <= 1.0,
+            "everything breaks": numbers["perplexity, everything"] >= 2 * ours,
+            "a window alone breaks": numbers["perplexity, window"] >= 2 * ours,
+        }.items()
+        if not good
+    ]
+    return Verdict(holds=not missed, numbers=numbers, reason=f"missed: {', '.join(missed)}" if missed else "")
 
 
 def _far(model: torch.nn.Module, memory: Chain, text: torch.Tensor, length: int) -> tuple[float, float]:

@@ -99,16 +99,9 @@ def _nats(model: Any, ids: Tensor, prompt: int, policy: Policy) -> tuple[float, 
 
 
 def _probed(
-    layer: int,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    scale: float,
-    *,
-    generator: torch.Generator,
-    same: list[float],
-    values: list[Tensor],
-) -> Tensor:
+    layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, *,
+    generator: torch.Generator, same: list[float], values: list[Tensor],
+) -> Tensor:  # fmt: skip
     """Attention; notes how many of the salient tokens a tenth of the queries finds, and the values."""
     maps, time = attention_map(q, k, scale=scale), q.shape[2]
     few = max(1, time // 20)
