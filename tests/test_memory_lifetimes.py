@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from attime.errors import AttimeError
 from attime.hub import attach
+from attime.laws.memory import walk
 from attime.memory import Policy, chain
 from attime.memory.evict import Compensate, Evict, KeyNorm, Random, Received, SinkWindow
 from attime.memory.merge import Nearest
@@ -34,24 +35,6 @@ def words(rows: int, length: int) -> Tensor:
     return torch.randint(0, 32, (rows, length), generator=torch.Generator().manual_seed(1))
 
 
-def storages(thing: Any, seen: dict[int, int], visited: set[int]) -> None:
-    """Every tensor's memory that can be reached from here, each once."""
-    if id(thing) in visited:
-        return
-    visited.add(id(thing))
-    if isinstance(thing, Tensor):
-        seen[thing.untyped_storage().data_ptr()] = thing.untyped_storage().nbytes()
-    parts: Any = thing.values() if isinstance(thing, dict) else thing if isinstance(thing, (list, tuple)) else ()
-    for part in (*parts, *getattr(thing, "__dict__", {}).values()):
-        storages(part, seen, visited)
-
-
-def held(cache: Any) -> int:
-    seen = dict[int, int]()
-    storages([past.banks for _, past in cache.pasts], seen, set())
-    return sum(seen.values())
-
-
 @torch.no_grad()
 def test_rows_that_go_free_what_they_had_parked(model: Any) -> None:
     with attach(model, BLOCKS) as attached:
@@ -60,7 +43,9 @@ def test_rows_that_go_free_what_they_had_parked(model: Any) -> None:
         whole = cache.nbytes
         cache.batch_select_indices(torch.tensor([3]))
         assert cache.nbytes < whole / 7
-        assert held(cache) == pytest.approx(cache.nbytes, rel=0.02)
+        held = dict[int, int]()
+        walk([past.banks for _, past in cache.pasts], set(), held)
+        assert sum(held.values()) == pytest.approx(cache.nbytes, rel=0.02)
         alone = attached.cache()
         model(words(8, 200)[3:4], past_key_values=alone)
         same = (model(words(1, 9), past_key_values=each).logits for each in (cache, alone))

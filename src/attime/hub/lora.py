@@ -54,7 +54,7 @@ def adapting(
         )
     frozen = {parameter: parameter.requires_grad for parameter in model.parameters()}
     whole = [parameter for name, parameter in model.named_parameters() if any(each in name for each in also)]
-    before = [parameter.detach().clone() for parameter in whole]
+    before = [(parameter.detach().clone(), parameter.grad) for parameter in whole]
     for parameter in frozen:
         parameter.requires_grad_(False)
     learnt: list[nn.Parameter] = []
@@ -70,7 +70,8 @@ def adapting(
         for layer in layers:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=keep)
         with torch.no_grad():
-            for parameter, old in zip(whole, before, strict=True):
+            for parameter, (old, gradient) in zip(whole, before, strict=True):
+                parameter.grad = gradient
                 if not keep:
                     parameter.copy_(old)
         for parameter, needed in frozen.items():

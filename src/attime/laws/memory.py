@@ -4,6 +4,7 @@ import copy
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from attime.memory.reader import read
 from attime.memory.rotary import Rotary
 from attime.memory.saved import load_pasts, save_pasts
 
-__all__ = ["LAWS"]
+__all__ = ["LAWS", "walk"]
 
 ROWS, HEADS, GROUPS, TIME, DIM = 2, 2, 2, 61, 8
 ACTS = ("acts",)
@@ -93,6 +94,29 @@ def what_is_dropped_is_freed(policy: Policy) -> None:
     assert held <= 1.02 * most, f"{held} bytes are held where {most:.0f} are kept"
 
 
+def what_is_told_is_what_is_held(policy: Policy) -> None:
+    """The bytes of a past are those of the memory that its tensors take up, within two per cent."""
+    for cuts in ([TIME], [1] * TIME):
+        _, past = _run(policy, cuts)
+        held = dict[int, int]()
+        walk([past.banks, past.queries], set(), held)
+        told, real = past.nbytes, sum(held.values())
+        assert abs(told - real) <= 0.02 * real, f"{told} bytes are told where {real} are held"
+
+
+def walk(thing: Any, seen: set[int], held: dict[int, int]) -> None:
+    """The memory of every tensor that can be reached from here, each once."""
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, Tensor):
+        held[thing.untyped_storage().data_ptr()] = thing.untyped_storage().nbytes()
+    parts: Any = thing.values() if isinstance(thing, dict) else thing if isinstance(thing, list | tuple) else ()
+    own = getattr(thing, "__dict__", {}).values() if type(thing).__module__.startswith("attime.") else ()
+    for part in (*parts, *own):
+        walk(part, seen, held)
+
+
 def rows_do_not_see_each_other(policy: Policy) -> None:
     """Each row of a batch gets what it gets alone, also after rows have changed places."""
     q, k, v = _stream()
@@ -147,6 +171,7 @@ LAWS = (
     Law(entries_stay_in_order, needs=ACTS),
     Law(acting_twice_is_acting_once, needs=ACTS),
     Law(what_is_dropped_is_freed, needs=("acts", "drops")),
+    Law(what_is_told_is_what_is_held, needs=ACTS),
     Law(rows_do_not_see_each_other, needs=ACTS),
     Law(a_saved_past_goes_on, needs=ACTS),
     Law(missing_evidence_is_an_error, needs=ACTS, one_of=("maps", "queries", "rotary")),

@@ -38,7 +38,8 @@ class AtHand:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return sum(each.nbytes for each in (self.blocks, self.wanted, self.keys, self.values))
+        made = () if self.recalled is None else (self.recalled,)
+        return sum(each.nbytes for each in (self.blocks, self.wanted, self.keys, self.values, *made))
 
     def turn_to(self, wanted: Numbers, read: Read, *, learning: bool) -> bool:
         """Have these blocks at hand; False, and nothing is changed, if most of them are others, or some and gradients flow."""

@@ -41,6 +41,12 @@ class Recalled(ABC):
         """Entries of a block."""
         return self.keys.shape[1]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held beside keys and values."""
+        known = (self.first, self.back, self.log_mass, self.when)
+        return sum(each.nbytes for each in known if each is not None)
+
     @abstractmethod
     def logits(self, q: Grouped) -> Weights:
         """Products of these queries and the keys."""

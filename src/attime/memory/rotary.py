@@ -1,6 +1,6 @@
 """How a layer turns its keys with their positions, and how a key is turned onwards by any number of them."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Literal, final
 
@@ -14,8 +14,17 @@ __all__ = ["Rotary", "Turn", "Way"]
 
 Way = Literal["halves", "pairs", "nothing", "unknown"]
 """Dimension i turns with i + half of those that turn, or 2i with 2i + 1; a key is the same wherever it stands; who knows."""
-Turn = Callable[[Float[Tensor, "*#entries head_dim"]], Float[Tensor, "*entries head_dim"]]
-"""A turn by positions that are settled."""
+
+
+class Turn(ABC):
+    """A turn by positions that are settled."""
+
+    nbytes: int = 0
+    """Bytes held."""
+
+    @abstractmethod
+    def __call__(self, keys: Float[Tensor, "*#entries head_dim"]) -> Float[Tensor, "*entries head_dim"]:
+        """Keys turned onwards by so much."""
 
 
 @final
@@ -55,14 +64,20 @@ class Rotary:
                 "leave out Contiguous, and set contiguous=False where a policy has it."
             )
         if self.way == "nothing":
-            return lambda keys: keys
+            return _Nothing()
         angle = shift.double()[..., None] * self.frequencies.double()
         return TURNS[self.way](angle.cos().to(dtype), angle.sin().to(dtype))
 
 
-class _Halves:
+class _Nothing(Turn):
+    def __call__(self, keys: Tensor) -> Tensor:
+        return keys
+
+
+class _Halves(Turn):
     def __init__(self, cos: Tensor, sin: Tensor) -> None:
         self.half, self.cos, self.sin = cos.shape[-1], torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+        self.nbytes = self.cos.nbytes + self.sin.nbytes
 
     def __call__(self, keys: Tensor) -> Tensor:
         if keys.shape[-1] == 2 * self.half:
@@ -70,9 +85,10 @@ class _Halves:
         return _with_rest(self(keys[..., : 2 * self.half]), keys)
 
 
-class _Pairs:
+class _Pairs(Turn):
     def __init__(self, cos: Tensor, sin: Tensor) -> None:
         self.cos, self.sin = cos, sin
+        self.nbytes = cos.nbytes + sin.nbytes
 
     def __call__(self, keys: Tensor) -> Tensor:
         turning = keys[..., : 2 * self.cos.shape[-1]]
