@@ -98,7 +98,7 @@ def sink_window(table: Table, lengths: list[int]) -> None:
             }
             if length == 32768:
                 runs["dynamic"] = decoding(dynamic, filled(dynamic, DynamicCache(), length))
-            seconds = medians(runs, rounds=5)
+            seconds = medians(runs, rounds=25)
             flat[length] = seconds["ours"]
             share = seconds["ours"] / seconds["theirs"]
             table.ratio(f"sinks + window, decode at {length}: / sliding layer", share, at_most=0.85)
