@@ -12,19 +12,12 @@ from attime.cli import main
 from attime.streams import Audio, Video
 from attime.streams.world import World
 from attime.zoo import names
+from cli_cases import wrong
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
     assert main(list(arguments)) == code, capsys.readouterr().err
     return capsys.readouterr().out
-
-
-def wrong(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert main(list(arguments)) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("attime: ")
-    assert error.count("\n") == 1, f"more than a sentence: {error}"
-    return error
 
 
 def test_a_world_is_a_film_with_sound_and_its_truth(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
