@@ -104,6 +104,7 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "language model",
     ),
 }  # fmt: skip
+OLD = Version(transformers.__version__) < Version("5.10")
 WINDOW = SinkWindow(sinks=2, window=14, every=4)
 
 
@@ -112,7 +113,7 @@ def build(kind: str, config: str, sizes: dict[str, Any]) -> Any:
     try:
         return getattr(transformers, kind)(getattr(transformers, config)(**sizes)).eval()
     except Exception as error:
-        if Version(transformers.__version__) >= Version("5.10"):
+        if not OLD:
             raise
         pytest.skip(f"transformers {transformers.__version__} cannot build its own {kind}: {error!r}")
 
@@ -162,6 +163,8 @@ def test_every_layer_turns_its_keys_as_the_model_does(name: str) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_a_memory_would_change_is_refused_and_left_as_it_was(name: str) -> None:
     kind, config, sizes, match = REFUSED[name]
+    if OLD and name == "deepseek":
+        pytest.skip("before transformers 5.10 it attends to the keys of its cache as they are, and a memory is exact")
     model = build(kind, config, sizes)
     implementation = model.config._attn_implementation
     with pytest.raises(AttimeError, match=match):
