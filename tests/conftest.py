@@ -13,6 +13,24 @@ import pytest  # noqa: E402 - the environment comes first
 import torch  # noqa: E402
 
 
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """A file of a few lines of Python."""
+    from cli_cases import TEXT
+
+    path = tmp_path / "some.py"
+    path.write_text(TEXT * 8)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a tiny model with its tokenizer."""
+    from cli_cases import saved_model
+
+    return saved_model(tmp_path_factory.mktemp("model"))
+
+
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
     torch.manual_seed(0)

@@ -13,19 +13,7 @@ from attime.errors import AttimeError
 from attime.memory.contract import Policy
 from attime.memory.named import find_policy, memory_parts
 from attime.tasks.result import Comparison
-from cli_cases import TEXT, saved_model, told, wrong
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "some.py"
-    path.write_text(TEXT * 8)
-    return path
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_model(tmp_path_factory.mktemp("model"))
+from cli_cases import told, wrong
 
 
 def test_memories_side_by_side(capsys: pytest.CaptureFixture[str], text: Path, folder: Path, tmp_path: Path) -> None:

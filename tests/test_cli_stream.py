@@ -17,19 +17,7 @@ from attime.cli.reading import in_sight
 from attime.memory.named import find_policy
 from attime.memory.quantize import Quantize
 from attime.streams.text import standard_library
-from cli_cases import TEXT, saved_model, told, wrong
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "some.py"
-    path.write_text(TEXT * 8)
-    return path
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_model(tmp_path_factory.mktemp("model"))
+from cli_cases import TEXT, told, wrong
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from attime.errors import AttimeError
 from attime.hub import attach
 from attime.hub.attached import Attached
 from attime.memory import saved
+from attime.memory.chained import Chain, chain
 from attime.memory.coded import Coder
-from attime.memory.contract import Chain, chain
 from attime.memory.evict import SinkWindow
 from attime.memory.past import Past
 from attime.memory.place import Contiguous

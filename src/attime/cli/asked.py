@@ -8,7 +8,8 @@ from pathlib import Path
 
 from attime.cli.reading import in_words
 from attime.errors import AttimeError
-from attime.memory.contract import Chain, Policy, chain
+from attime.memory.chained import Chain, chain
+from attime.memory.contract import Policy
 from attime.memory.evict import SinkWindow
 from attime.memory.place import Contiguous
 from attime.memory.quantize import Quantize

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from attime import __version__, zoo
 from attime.cli.places import PAGE, named, results_folder, text_of, written
-from attime.cli.reading import beyond, check_reach, in_sight, made_for, need_hub, reading_model
+from attime.cli.reading import beyond, check_useful, in_sight, made_for, need_hub, reading_model
 from attime.errors import AttimeError
-from attime.memory.contract import Chain
+from attime.memory.chained import Chain
 from attime.memory.named import find_policy
 from attime.report import table
 from attime.report.units import memory
@@ -126,7 +126,7 @@ def _row(name: str, policy: Chain, model: Any, tokens: Tensor, recaller: Any) ->
     from attime.hub.stream import stream
 
     try:
-        check_reach(model, policy)
+        check_useful(model, policy)
         with attach(model, policy) as attached:
             steps = list(stream(attached, tokens.split(PIECE)))
     except MISTAKES as error:

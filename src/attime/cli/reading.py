@@ -8,14 +8,14 @@ from torch import Tensor
 
 from attime import zoo
 from attime.errors import AttimeError, MissingExtra
-from attime.memory.contract import Chain, chain
+from attime.memory.chained import Chain, chain
 from attime.memory.named import find_policy
 from attime.memory.retrieve import Retrieve
 
 __all__ = [
     "Encode",
     "beyond",
-    "check_reach",
+    "check_useful",
     "in_sight",
     "in_words",
     "made_for",
@@ -57,7 +57,7 @@ def made_for(model: Any) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
-def check_reach(model: Any, memory: Chain | None) -> None:
+def check_useful(model: Any, memory: Chain | None) -> None:
     """AttimeError where a memory is of no use, since the model's positions end before it would forget anything."""
     from attime.hub.attached import text_part
     from attime.hub.reach import find_reach

@@ -16,7 +16,7 @@ from attime.cli.asked import asked_memory, disk_folder
 from attime.cli.reading import (
     Encode,
     beyond,
-    check_reach,
+    check_useful,
     in_sight,
     in_words,
     made_for,
@@ -25,7 +25,7 @@ from attime.cli.reading import (
     reading_model,
 )
 from attime.errors import AttimeError
-from attime.memory.contract import Chain
+from attime.memory.chained import Chain
 from attime.memory.named import find_policy
 from attime.report.units import memory
 
@@ -47,7 +47,7 @@ def stream(options: argparse.Namespace) -> int:
         file = open_now.enter_context(_opened(options.file))
         model, encode = reading_model(options.model)
         if given is not None or folder is not None:
-            check_reach(model, given)
+            check_useful(model, given)
         policy = asked_memory(own_memory(model) if given is None else given, folder=folder, bits=options.quantize)
         return _read(options, model, policy, _chunks(file, encode, options.chunk), folder)
 

@@ -21,7 +21,8 @@ from attime.hub.probe import rotations
 from attime.hub.reach import check_reach, find_reach
 from attime.hub.rotary import Clock
 from attime.hub.told import check_told, fed
-from attime.memory.contract import Chain, Policy, chain
+from attime.memory.chained import Chain, chain
+from attime.memory.contract import Policy
 from attime.memory.rotary import Rotary
 
 __all__ = ["Attached", "attach"]

@@ -10,8 +10,8 @@ from transformers.cache_utils import Cache
 from attime.errors import AttimeError
 from attime.hub.layer import MemoryLayer
 from attime.hub.rotary import Clock
+from attime.memory.chained import Chain
 from attime.memory.coded import Coder
-from attime.memory.contract import Chain
 from attime.memory.joined import join
 from attime.memory.ledger import Ledger, ledger
 from attime.memory.past import Past

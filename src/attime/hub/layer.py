@@ -9,7 +9,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from attime.errors import AttimeError
 from attime.hub.rotary import Clock
-from attime.memory.contract import Chain
+from attime.memory.chained import Chain
 from attime.memory.past import Past
 from attime.memory.reader import Scoring, read
 from attime.memory.rotary import Rotary

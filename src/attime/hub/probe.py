@@ -19,7 +19,7 @@ from attime.hub.cache import MemoryCache
 from attime.hub.own_attention import free, its_own_attention, own_attention
 from attime.hub.past_attention import past_attention
 from attime.hub.rotary import Clock, changes, frequencies
-from attime.memory.contract import chain
+from attime.memory.chained import chain
 from attime.memory.rotary import Rotary, Way
 
 __all__ = ["layer_kinds", "rotations"]

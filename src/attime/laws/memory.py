@@ -12,7 +12,8 @@ from torch import Tensor
 from attime.errors import AttimeError
 from attime.laws import banks
 from attime.laws.contract import Law
-from attime.memory.contract import Chain, Policy, chain
+from attime.memory.chained import Chain, chain
+from attime.memory.contract import Policy
 from attime.memory.past import Past
 from attime.memory.reader import read
 from attime.memory.rotary import Rotary

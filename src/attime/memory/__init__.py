@@ -1,5 +1,6 @@
 """Room memory: the bounded past at inference, as policies that compose."""
 
-from attime.memory.contract import Chain, Policy, chain
+from attime.memory.chained import Chain, chain
+from attime.memory.contract import Policy
 
 __all__ = ["Chain", "Policy", "chain"]

@@ -18,31 +18,40 @@ Answers = Float[Tensor, "lanes groups time value_dim"]
 Weights = Float[Tensor, "lanes groups time entries"]
 
 
-def attend(past: Past, bank: Bank, q: Grouped, scoring: Scoring, *, observed: bool) -> Answers:
-    """Outputs of the new tokens, already in the bank, up to each one's own; with `observed`, entries note what they receive."""
+def attend(past: Past, bank: Bank, q: Grouped) -> Answers:
+    """Outputs of the new tokens, already in the bank, up to each one's own; entries note what they receive, where they do at all."""
     if bank.near is not None:
-        if not observed:
-            return attend(past, bank.near, q, scoring, observed=False)
-        bank.near.received = Buffer(torch.zeros(bank.near.when.now.shape, device=q.device))
-        out = attend(past, bank.near, q, scoring, observed=True)
-        slots = torch.searchsorted(bank.when.now.contiguous(), bank.near.when.now.contiguous())
-        assert bank.received is not None
-        bank.received.now.scatter_add_(1, slots, bank.near.received.now)
-        return out
+        return _near(past, bank, bank.near, q)
     if bank.parked is not None and not bank.parked.silent:
-        return _recalling(past, bank, bank.parked, q, scoring)
+        return _recalling(past, bank, bank.parked, q)
     plain = (
         len(bank.stores) == 1
         and bank.log_mass is None
-        and not observed
+        and bank.received is None
         and past.apart is None
         and (bank.shift is None or bank.origin is not None)
     )
-    return _fused(past, bank, q, scoring) if plain and scoring.softcap is None else _explicit(past, bank, q, scoring)
+    return _fused(past, bank, q) if plain and _scoring(past).softcap is None else _explicit(past, bank, q)
 
 
-def _whole(past: Past, bank: Bank, window: int | None) -> bool:
+def _near(past: Past, bank: Bank, near: Bank, q: Grouped) -> Answers:
+    """Attention to copies of some entries; what these receive is the entries'."""
+    near.received = None if bank.received is None else Buffer(torch.zeros(near.when.now.shape, device=q.device))
+    out = attend(past, near, q)
+    if bank.received is not None and near.received is not None:
+        slots = torch.searchsorted(bank.when.now.contiguous(), near.when.now.contiguous())
+        bank.received.now.scatter_add_(1, slots, near.received.now)
+    return out
+
+
+def _scoring(past: Past) -> Scoring:
+    assert past.scoring is not None, "a past is scored as it is read"
+    return past.scoring
+
+
+def _whole(past: Past, bank: Bank) -> bool:
     """Whether the newest token sees every entry, however old, in spite of the model's own window."""
+    window = _scoring(past).window
     if window is None or past.seen <= window:
         return True
     return past.seen - int(bank.when.now[:, 0].min()) <= window
@@ -61,11 +70,11 @@ def _seen(bank: Bank, new: int, window: int | None) -> Bool[Tensor, "#lanes new 
     return (age >= 0) & (age < window)
 
 
-def _fused(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Answers:
+def _fused(past: Past, bank: Bank, q: Grouped) -> Answers:
     """Attention of one exact store, in one call or two; a single token's query heads are one sequence of queries."""
-    store, (groups, new), scale = bank.stores[0], q.shape[1:3], scoring.scale
+    store, (groups, new), scoring = bank.stores[0], q.shape[1:3], _scoring(past)
     keys, values = store.keys(), store.values()
-    whole, before = _whole(past, bank, scoring.window), bank.length - new
+    whole, before, scale = _whole(past, bank), bank.length - new, scoring.scale
     if new == 1 and whole and q.device.type == "cpu" and q.dtype.itemsize >= 4:  # two products beat one call
         return torch.bmm(torch.bmm(q.squeeze(2) * scale, keys.mT).softmax(-1), values).unsqueeze(2)
     keys, values = keys[:, None], values[:, None]
@@ -88,17 +97,17 @@ def _fused(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Answers:
     return F.scaled_dot_product_attention(q, keys, values, attn_mask=seen[:, None], scale=scale)
 
 
-def _explicit(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Answers:
+def _explicit(past: Past, bank: Bank, q: Grouped) -> Answers:
     """Attention with its map: over several stores, with masses and moved keys; entries note what they receive."""
-    return _mixed(bank, _present(past, bank, q, scoring).softmax(-1), q.dtype)
+    return _mixed(bank, _present(past, bank, q).softmax(-1), q.dtype)
 
 
-def _recalling(past: Past, bank: Bank, parked: Parked, q: Grouped, scoring: Scoring) -> Answers:
+def _recalling(past: Past, bank: Bank, parked: Parked, q: Grouped) -> Answers:
     """Attention to the bank's entries and, in the same softmax, to what each query brings back."""
-    present, made = _present(past, bank, q, scoring), []
+    present, made = _present(past, bank, q), []
     for recalled in parked.recall(past, bank, q):
         here = recalled.queries
-        far = _recalled_logits(bank, recalled, q, scoring)
+        far = _recalled_logits(bank, recalled, q, _scoring(past))
         weights = torch.cat([present[:, :, here], far], dim=3).softmax(-1)
         near, far = weights[..., : bank.length], weights[..., bank.length :]
         made.append(_mixed(bank, near, q.dtype) + recalled.mixed(far.to(q.dtype)))
@@ -122,11 +131,11 @@ def _recalled_logits(
     return logits
 
 
-def _present(past: Past, bank: Bank, q: Grouped, scoring: Scoring) -> Weights:
+def _present(past: Past, bank: Bank, q: Grouped) -> Weights:
     """Logits of the new tokens to all entries, -inf where they may not see."""
     groups, new = q.shape[1:3]
-    logits = logits_to(past, bank, q.flatten(1, 2), scoring).view(len(q), groups, new, -1)
-    window = None if _whole(past, bank, scoring.window) else scoring.window
+    logits = logits_to(past, bank, q.flatten(1, 2)).view(len(q), groups, new, -1)
+    window = None if _whole(past, bank) else _scoring(past).window
     seen = _seen(bank, new, window)
     if seen is not None:
         late = 0 if window is not None else bank.length - new
@@ -147,7 +156,7 @@ def _mixed(bank: Bank, weights: Weights, dtype: torch.dtype) -> Answers:
     return out.unflatten(1, weights.shape[1:3])
 
 
-def logits_to(past: Past, bank: Bank, flat: Tensor, scoring: Scoring) -> Float[Tensor, "lanes queries entries"]:
+def logits_to(past: Past, bank: Bank, flat: Tensor) -> Float[Tensor, "lanes queries entries"]:
     """Logits of queries (lanes, queries, head_dim) to all entries, with masses and moved keys, in float32 at least."""
     made = [store.logits(flat) for store in bank.stores]
     logits = made[0] if len(made) == 1 else torch.cat(made, dim=2)
@@ -155,7 +164,7 @@ def logits_to(past: Past, bank: Bank, flat: Tensor, scoring: Scoring) -> Float[T
         assert past.rotate is not None
         moved = bank.shift.shape[1]
         logits[:, :, :moved] = flat @ past.rotate(bank.keys(moved), bank.shift).transpose(1, 2)
-    logits = _scored(logits, scoring)
+    logits = _scored(logits, _scoring(past))
     if past.apart is None:
         return logits if bank.log_mass is None else logits + bank.log_mass.now[:, None]
     return _apart(past.apart, bank, logits)

@@ -67,7 +67,9 @@ class Blocks:
     @property
     def nbytes(self) -> int:
         """Bytes held in memory: what is known of them, and this one's share of the pool."""
-        return sum(each.nbytes for each in self._known.values()) + self.pool.share(self.numbers.now.unique().numel())
+        return sum(each.nbytes for each in self._known.values()) + self.pool.share(
+            min(self.numbers.now.numel(), self.pool.count)
+        )
 
     def add(self, bank: "Bank", slots: slice, unrotated: Callable[[Tensor, Tensor], Tensor], *, windowed: bool) -> None:
         """A copy of these entries, a whole number of blocks; OSError if there is no room, and nothing has changed.

@@ -40,6 +40,14 @@ class Buffer:
         else:
             self.now.copy_(new)
 
+    def put(self, slot: int, new: Shaped[Tensor, "lanes ..."]) -> None:
+        """One entry of every lane becomes this one."""
+        if self._learning(new):
+            at = torch.tensor([slot], device=new.device)
+            self._put(self.now.index_copy(1, at, new[:, None].to(self._held.dtype)), self.length)
+        else:
+            self.now[:, slot] = new.to(self._held.dtype)
+
     def append(self, new: Shaped[Tensor, "lanes new ..."]) -> None:
         """More entries behind the last."""
         count = new.shape[1]

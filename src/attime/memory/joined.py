@@ -57,9 +57,7 @@ def join(prefix: Past, contexts: Sequence[Past], *, temperature: float = 0.9, sc
     banks = [_bank(each, offsets) for each in zip(first.banks, *(each.banks for each in own), strict=True)]
     apart = Apart(start, start + sum(lengths), sum(lengths) - max(lengths), temperature, scale)
     made = replace(prefix, banks=banks, seen=apart.stop, queries=None, apart=apart, scoring=contexts[0].scoring)
-    for bank in made.banks:
-        if bank.parked is not None:
-            bank.parked.settle(made, bank)
+    made.settle()
     return made
 
 

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from attime.errors import AttimeError
 from attime.given import WORDS, fits, in_words
 from attime.memory.banks import FrameBank
-from attime.memory.contract import Chain, chain
+from attime.memory.chained import Chain, chain
 from attime.memory.evict import SinkWindow
 from attime.memory.place import Contiguous
 from attime.part import Part

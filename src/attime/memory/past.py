@@ -139,6 +139,12 @@ class Past:
             banks.append(bank.cut(first, max(first, bank.length - last), room=room))
         self.banks = banks
 
+    def settle(self) -> None:
+        """What is brought back has its place between sinks and window, whoever has acted."""
+        for bank in self.banks:
+            if bank.parked is not None:
+                bank.parked.settle(self, bank)
+
     def turned(
         self, keys: Float[Tensor, "lanes entries head_dim"], by: Int[Tensor, "lanes entries"]
     ) -> Float[Tensor, "lanes entries head_dim"]:

@@ -81,14 +81,16 @@ class _Branch(Pool):
         return self._own.add(records) + FAR * len(self._stems)
 
     def read(self, numbers: Int[Tensor, "*records"]) -> Records:
-        which = numbers // FAR
-        found: Tensor | None = None
+        pools = self._pools
+        if len(pools) == 1:
+            return pools[0].read(numbers)
+        which, found = numbers // FAR, None
         for number in which.unique().tolist():
             here = which == number
-            part = self._pools[number].read(numbers[here] - FAR * number)
+            part = pools[number].read(numbers[here] - FAR * number)
             found = part.new_empty(*numbers.shape, part.shape[-1]) if found is None else found
             found[here] = part
-        return self._stems[0].read(numbers) if found is None else found
+        return pools[0].read(numbers) if found is None else found
 
     def branch(self) -> "_Branch":
         return _Branch(self._pools)

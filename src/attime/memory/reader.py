@@ -10,7 +10,8 @@ from torch import Tensor
 from attime.errors import AttimeError
 from attime.memory.attention import attend, logits_to
 from attime.memory.buffer import Buffer
-from attime.memory.contract import Chain, Traits
+from attime.memory.chained import Chain
+from attime.memory.contract import Traits
 from attime.memory.past import Bank, Past, Scoring
 
 __all__ = ["Scoring", "observe", "read"]
@@ -37,7 +38,7 @@ def read(
     """
     rows, heads, time, dim = q.shape
     groups = heads // past.heads
-    past.scoring = scoring = scoring or Scoring(scale=1 / math.sqrt(dim))
+    past.scoring = scoring or Scoring(scale=1 / math.sqrt(dim))
     lanes = q.reshape(rows * past.heads, groups, time, dim)
     keys, values = k.flatten(0, 1), v.flatten(0, 1)
     places = None if place is None else place.repeat_interleave(past.heads, dim=0)
@@ -62,7 +63,7 @@ def read(
             own = keys[:, start:stop], values[:, start:stop]
             where, asked = None if places is None else places[:, start:stop], lanes[:, :, start:stop]
         past.append(*own, where)
-        made.append(_segment(past, needs, asked, scoring, values.shape[-1]))
+        made.append(_segment(past, needs, asked, values.shape[-1]))
         if tick is not None and stop - start == tick:
             try:
                 policy.act(past)
@@ -84,7 +85,7 @@ def observe(
     own = torch.arange(past.seen - count, past.seen, device=q.device)
     if some is not None:
         q, own = q[:, :, some], own[some]
-    logits = logits_to(past, bank, q.flatten(1, 2), past.scoring).unflatten(1, q.shape[1:3])
+    logits = logits_to(past, bank, q.flatten(1, 2)).unflatten(1, q.shape[1:3])
     late = 0 if window is not None else max(0, bank.length - count)  # entries rise: who stands before was seen by all
     age = own[:, None] - when[:, None, late:]
     seen = (age >= 0) & (age < (window or past.seen + 1))
@@ -93,7 +94,7 @@ def observe(
     return weights if late else weights.nan_to_num(0.0)
 
 
-def _segment(past: Past, needs: Traits, q: Grouped, scoring: Scoring, value_dim: int) -> Answers:
+def _segment(past: Past, needs: Traits, q: Grouped, value_dim: int) -> Answers:
     """Attention between two ticks: the past, and the new tokens (already in it) up to each one's own."""
     if needs.maps:
         for bank in past.banks:
@@ -102,10 +103,10 @@ def _segment(past: Past, needs: Traits, q: Grouped, scoring: Scoring, value_dim:
     if needs.queries:
         _remember(past, q, needs.queries)
     if len(past.banks) == 1:
-        return attend(past, past.banks[0], q, scoring, observed=needs.maps)
+        return attend(past, past.banks[0], q)
     out = q.new_empty(*q.shape[:3], value_dim)
     for bank in past.banks:
-        own = attend(past, bank, q.index_select(0, bank.lanes), scoring, observed=needs.maps)
+        own = attend(past, bank, q.index_select(0, bank.lanes))
         out.index_copy_(0, bank.lanes, own)
     return out
 

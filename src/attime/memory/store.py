@@ -101,12 +101,8 @@ class Exact(Store):
 
     def put(self, slot: int, key: Float[Tensor, "lanes head_dim"], value: Float[Tensor, "lanes value_dim"]) -> None:
         """One entry of every lane becomes this one."""
-        for buffer, new in ((self._keys, key), (self._values, value)):
-            if torch.is_grad_enabled() and (new.requires_grad or buffer.now.requires_grad):
-                at = torch.tensor([slot], device=new.device)
-                buffer.change(buffer.now.index_copy(1, at, new[:, None].to(buffer.now.dtype)))
-            else:
-                buffer.now[:, slot] = new.to(buffer.now.dtype)
+        self._keys.put(slot, key)
+        self._values.put(slot, value)
 
     def cut(self, start: int, stop: int, *, room: int = 0) -> None:
         """Lose these entries of every lane, with room for `room` more."""
